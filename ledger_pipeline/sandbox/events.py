@@ -138,7 +138,9 @@ class Order:
     cancelled_at: datetime | None = None
     edited_at: datetime | None = None
     fault: str | None = None  # the planted fault, if any (a `Planted.kind`): malformed_amount, duplicate_order, …
-    overrides: dict[str, str] = field(default_factory=dict)  # JSON path → the broken literal that the wire shows instead
+    overrides: dict[str, str] = field(
+        default_factory=dict
+    )  # JSON path → the broken literal that the wire shows instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,9 @@ class ProcessorTransaction:
     exchange_rate: str | None  # decimal string, settlement per source currency; None when the currencies are equal
     order_id: int | None  # the Shopify order that it belongs to, None for a payment without order
     charge_id: str | None = None  # for refunds and disputes
-    payout_id: str | None = None  # the payout that carries it (also for payout_failure); for kind payout the payout itself
+    payout_id: str | None = (
+        None  # the payout that carries it (also for payout_failure); for kind payout the payout itself
+    )
     description: str = ""
     tender_id: int | None = None  # the Shopify transaction that it belongs to, for charges and refunds of an order
     refund_id: int | None = None  # the Shopify refund that it belongs to, for refunds of an order
@@ -235,6 +239,7 @@ class BankLine:
     modified_role: str | None = None  # the role after the modification
     payout_id: str | None = None  # the payout that it is, for the truth of matches
     merchant: str | None = None
+    fault: str | None = None  # the planted fault, if any (a `Planted.kind`)
     wire_amount: str | None = None  # the literal that the wire shows instead (too many decimals)
     wire_currency: str | None = None  # an unofficial currency code that the wire shows instead
 
