@@ -1,0 +1,245 @@
+"""ledger.yaml: entities, connections, chart, schedule. A mistake is named by file, line and key, with the values that are known.
+
+Loading reads the file only. `${NAME}` and `${NAME:-default}` are replaced when a connection's options are asked for, so that secrets are
+read where they are used and the code location loads without them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
+from ledger_pipeline.model.money import DIGITS
+
+FILE_NAME = "ledger.yaml"
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration, one line per mistake."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = list(mistakes)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AccountConfig(_Model):
+    """An account that is added to the chart, or that replaces the one with its code."""
+
+    code: str
+    name: str
+    type: Literal["asset", "liability", "equity", "income", "expense"]
+    roles: tuple[str, ...] = ()
+
+
+class EntityConfig(_Model):
+    """A legal company."""
+
+    name: str
+    base_currency: str
+    time_zone: str
+    accounts: tuple[AccountConfig, ...] = ()
+
+    @field_validator("base_currency")
+    @classmethod
+    def _known_currency(cls, value: str) -> str:
+        if value not in DIGITS:
+            raise ValueError(f"{value!r} is no active ISO 4217 currency code (such as USD, EUR, GBP)")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone (such as Europe/London)")
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone in which its days begin."""
+        return ZoneInfo(self.time_zone)
+
+    @cached_property
+    def chart(self) -> Chart:
+        """The default chart with this entity's own accounts on top."""
+        return Chart([*DEFAULT_CHART, *(Account(a.code, a.name, a.type, a.roles) for a in self.accounts)])
+
+
+class ConnectionConfig(BaseModel):
+    """One account at one source system; everything besides these keys is the source's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    entity: str
+    source: str
+    is_enabled: bool = True
+    quarantine_limit: float = Field(0.1, ge=0, le=1)
+    """Share of a day's records that may be quarantined before the gate closes."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The source's options as they stand in the file, `${…}` unreplaced."""
+        return dict(self.model_extra or {})
+
+
+class ScheduleConfig(_Model):
+    """When the nightly sync starts."""
+
+    cron: str = "30 2 * * *"
+    time_zone: str = "UTC"
+    start: str = "2026-10-01"
+    """First sync date (YYYY-MM-DD) that partitions offer."""
+
+
+class AlertsConfig(_Model):
+    """Where a failed run is reported, besides the log."""
+
+    webhook_url: str = ""
+
+
+class LedgerConfig(_Model):
+    """The whole file."""
+
+    database_url: str = ""
+    """PostgreSQL ≥ 15; empty for the embedded server."""
+    data_folder: str = ".ledger"
+    entities: dict[str, EntityConfig]
+    connections: dict[str, ConnectionConfig]
+    schedule: ScheduleConfig = ScheduleConfig()
+    alerts: AlertsConfig = AlertsConfig()
+
+    def entity_of(self, connection: str) -> EntityConfig:
+        """The entity that a connection belongs to."""
+        return self.entities[self.connections[connection].entity]
+
+    def connection(self, name: str) -> ConnectionConfig:
+        """By name; raises ConfigError with the known ones."""
+        if name not in self.connections:
+            raise ConfigError([f"unknown connection {name!r}; known are {', '.join(sorted(self.connections))}"])
+        return self.connections[name]
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def load(path: Path, known_sources: Sequence[str]) -> LedgerConfig:
+    """Read and validate the file; raises ConfigError with every mistake at once, each as `file:line: key: what`."""
+    document = _read(path)
+    try:
+        config = LedgerConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError([_mistake(path, document, tuple(e["loc"]), _said(e)) for e in error.errors()]) from None
+    mistakes = list(_cross_check(path, document, config, known_sources))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _read(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        document = YAML().load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file; `ledger-pipeline init` writes one"]) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from None
+    if not isinstance(document, dict):
+        raise ConfigError([f"{path}:1: expected a mapping with entities and connections"])
+    return document
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _mistake(path: Path, document: Any, location: tuple[str | int, ...], message: str) -> str:
+    known = _known_keys(location) if message == "unknown key" else ""
+    return f"{path}:{_line(document, location)}: {'.'.join(map(str, location))}: {message}{known}"
+
+
+def _known_keys(location: tuple[str | int, ...]) -> str:
+    models: dict[int, type[BaseModel]] = {1: LedgerConfig}
+    by_parent: dict[str, type[BaseModel]] = {"schedule": ScheduleConfig, "alerts": AlertsConfig, "entities": EntityConfig}
+    model = models.get(len(location)) or by_parent.get(str(location[0]))
+    return f"; known are {', '.join(model.model_fields)}" if model else ""
+
+
+def _line(document: Any, location: tuple[str | int, ...]) -> int:
+    """1-based line of a key, or of the closest parent that stands in the file."""
+    line, node = 0, document
+    for key in location:
+        try:
+            line = node.lc.item(key)[0] if isinstance(key, int) else node.lc.key(key)[0]
+            node = node[key]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return int(line) + 1
+
+
+def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources: Sequence[str]) -> list[str]:
+    mistakes = []
+    for name, connection in config.connections.items():
+        at = ("connections", name)
+        if not _NAME.fullmatch(name):
+            mistakes.append(_mistake(path, document, at, "a connection's name is lower case letters, digits and _"))
+        if connection.entity not in config.entities:
+            known = ", ".join(config.entities)
+            mistakes.append(_mistake(path, document, (*at, "entity"), f"unknown entity {connection.entity!r}; known are {known}"))
+        if connection.source not in known_sources:
+            known = ", ".join(known_sources)
+            mistakes.append(_mistake(path, document, (*at, "source"), f"unknown source {connection.source!r}; known are {known}"))
+    return mistakes
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def resolve(value: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """Replace `${NAME}` and `${NAME:-default}` in texts, also inside lists and mappings; raises ConfigError naming what isn't set."""
+    source = os.environ if environment is None else environment
+    missing: list[str] = []
+
+    def one(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if source.get(name):
+            return source[name]
+        if default is None:
+            missing.append(name)
+            return ""
+        return default
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, str):
+            return _VARIABLE.sub(one, node)
+        if isinstance(node, Mapping):
+            return {str(k): walk(v) for k, v in node.items()}
+        if isinstance(node, list | tuple):
+            return [walk(v) for v in node]
+        return node
+
+    resolved = walk(value)
+    if missing:
+        raise ConfigError([f"environment variable {name} is not set" for name in missing])
+    return resolved
+
+
+def find(folder: Path | None = None) -> Path:
+    """ledger.yaml of the folder, or the sandbox company's, which comes with the package."""
+    own = (folder or Path.cwd()) / FILE_NAME
+    return own if own.exists() else Path(__file__).parent / "sandbox" / "demo.ledger.yaml"

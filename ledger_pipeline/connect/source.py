@@ -1,0 +1,164 @@
+"""A source is declared: its streams, how each is read, what identifies a record, and how it maps to canonical records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
+from ledger_pipeline.model.money import DIGITS
+
+if TYPE_CHECKING:
+    from ledger_pipeline.connect.client import Client
+
+
+class Options(BaseModel):
+    """Base of a source's options: what ledger.yaml may say about a connection besides its entity and source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+@dataclass(slots=True)
+class Request:
+    """One pull, as a reader sees it: what is wanted, and what the reader has to say about it afterwards."""
+
+    connection: str
+    stream: str
+    sync_date: date
+    start: datetime  # UTC, inclusive
+    end: datetime  # UTC, exclusive
+    options: Any
+    client: Client | None
+    cursor: str | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    keep_file: Callable[[str, bytes], str] = lambda name, content: ""
+    # filled by the reader
+    next_cursor: str | None = None
+    expected: int | None = None
+    pages: int = 0
+    repeated: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """Reads one stream; yields pages of records as the provider's bytes, each record a JSON object."""
+
+    def __call__(self, request: Request) -> Iterator[Sequence[bytes]]:
+        """Raise a ConnectError to fail the pull; what was yielded before stays landed but is not staged."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One list that a source offers.
+
+    `record_id` and `updated_at` are paths in a record (`id`, `meta.id`); `control` (amount path, currency path) is the figure with which the
+    source's own totals count it. `has_cursor`: the reader continues where the last pull ended, whatever the sync date.
+    """
+
+    name: str
+    read: Reader
+    record_id: str = "id"
+    updated_at: str | None = None
+    units: str | None = None
+    control: tuple[str, str] | None = None
+    control_unit: Literal["major", "minor"] = "major"
+    has_cursor: bool = False
+    doc: str = ""
+
+    @cached_property
+    def keys(self) -> Callable[[bytes | str], tuple[Any, ...]]:
+        """(record id, updated at, units, control amount, control currency) of a payload; None where it has none."""
+        paths = [self.record_id, self.updated_at or "", self.units or "", *(self.control or ("", ""))]
+        wanted = [path for path in paths if path]
+        read = extractor(*dict.fromkeys(wanted))
+        position = {path: i for i, path in enumerate(dict.fromkeys(wanted))}
+
+        def run(payload: bytes | str) -> tuple[Any, ...]:
+            values = read(payload)
+            return tuple(values[position[path]] if path else None for path in paths)
+
+        return run
+
+    def identify(self, payload: bytes) -> tuple[str, datetime | None, int]:
+        """(source id, the source's time of change, source rows); a record without an id is known by its content."""
+        record_id, updated, units, _, _ = self.keys(payload)
+        source_id = str(record_id) if record_id not in (None, "") else "sha256:" + hashlib.sha256(payload).hexdigest()
+        return source_id, instant(updated), int(units or 1)
+
+    def control_of(self, payload: str) -> tuple[str | None, str | None]:
+        """(amount in major units as decimal text, currency) or (None, None) where the payload doesn't say it readably."""
+        if self.control is None:
+            return None, None
+        _, _, _, amount, currency = self.keys(payload)
+        try:
+            value = Decimal(str(amount))
+        except InvalidOperation:
+            return None, None
+        code = str(currency or "").upper()
+        if not value.is_finite() or code not in DIGITS:
+            return None, None
+        return format(value.scaleb(-DIGITS[code]) if self.control_unit == "minor" else value, "f"), code
+
+
+def instant(value: str | int | float | None) -> datetime | None:
+    """Unix seconds or ISO 8601 with a zone, as UTC; None where it is neither."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed.astimezone(UTC) if parsed.tzinfo else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of system. `connect` makes the HTTP client of a connection; None for sources that read files."""
+
+    name: str
+    title: str
+    streams: tuple[Stream, ...]
+    mappings: tuple[Mapping, ...]
+    options: type[Options]
+    connect: Callable[[str, Any], Client] | None = None
+    mappings_for: Callable[[Any], tuple[Mapping, ...]] | None = None
+    """For sources whose mapping is part of a connection's options."""
+
+    def stream(self, name: str) -> Stream:
+        """By name; raises KeyError with the known ones."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise KeyError(f"{self.name} has no stream {name!r}; it has {', '.join(s.name for s in self.streams)}")
+
+    def plans(self, options: Any = None) -> dict[str, Plan]:
+        """Compiled mappings by stream."""
+        mappings = self.mappings_for(options) if self.mappings_for and options is not None else self.mappings
+        by_stream: dict[str, list[Mapping]] = {}
+        for mapping in mappings:
+            by_stream.setdefault(mapping.stream, []).append(mapping)
+        return {stream: Plan(group) for stream, group in by_stream.items()}
+
+    @cached_property
+    def records(self) -> tuple[str, ...]:
+        """The canonical records that it yields, each once, in the order of its mappings."""
+        return tuple(dict.fromkeys(mapping.record for mapping in self.mappings))
+
+    @cached_property
+    def mapping_version(self) -> str:
+        """Changes whenever the declared mapping does: `stripe@3f2a…`."""
+        text = json.dumps([[m.version, m.each, m.record, m.stream] for m in self.mappings]) + json.dumps(
+            [row for plan in self.plans().values() for row in plan.describe()]
+        )
+        return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

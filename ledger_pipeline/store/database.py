@@ -1,0 +1,80 @@
+"""Connections to the one database of the books, each in the role that its work needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+Role = Literal["owner", "writer", "reader"]
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A PostgreSQL database by URL (`postgresql://…`, no driver in it); the password never shows in its repr."""
+
+    url: str
+
+    def __repr__(self) -> str:
+        return f"Database({without_password(self.url)})"
+
+    @contextmanager
+    def connect(self, role: Role = "writer", *, autocommit: bool = False) -> Iterator[Connection]:
+        """One transaction (unless `autocommit`), committed at the end, rolled back on an exception.
+
+        The session takes the role's rights and no more: the writer can't change the ledger, the reader can't write at all.
+        """
+        with psycopg.connect(self.url, connect_timeout=10, application_name="ledger-pipeline", autocommit=True) as connection:
+            connection.execute("SET TIME ZONE 'UTC'")
+            if role != "owner":
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"ledger_pipeline_{role}")))
+            if autocommit:
+                yield connection
+            else:
+                with connection.transaction():
+                    yield connection
+
+    def with_name(self, name: str) -> Database:
+        """The same server, another database."""
+        parts = urlsplit(self.url)
+        return Database(urlunsplit(parts._replace(path=f"/{name}")))
+
+    def sqlalchemy_url(self, driver: str = "psycopg2") -> str:
+        """For libraries on SQLAlchemy; the driver is always said, because its default changed between versions."""
+        return self.url.replace("postgresql://", f"postgresql+{driver}://", 1)
+
+    def ensure_exists(self) -> None:
+        """Create the database when the server doesn't have it; two processes may do so at once."""
+        name = urlsplit(self.url).path.lstrip("/")
+        with psycopg.connect(self.with_name("postgres").url, autocommit=True, connect_timeout=10) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+                return
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                return
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+
+def lock(connection: Connection, *names: str) -> None:
+    """Wait for the transaction-level lock of that name; held until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_key(names),))
+
+
+def _key(names: tuple[str, ...]) -> int:
+    return int.from_bytes(hashlib.sha256("\x1f".join(names).encode()).digest()[:8], "big", signed=True)

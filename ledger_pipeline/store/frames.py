@@ -1,0 +1,91 @@
+"""Arrow tables in and out of PostgreSQL by COPY, as CSV text; the bytes that were read can be fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+from psycopg import sql
+
+from ledger_pipeline.store.database import Connection
+
+_OPTIONS = "(FORMAT csv, NULL '')"
+
+
+def write(connection: Connection, schema: str, table: str, data: pa.Table) -> None:
+    """COPY a table's columns, by their names. An empty text stays text, a null stays null."""
+    if not data.num_rows:
+        return
+    statement = sql.SQL("COPY {} ({}) FROM STDIN " + _OPTIONS).format(
+        sql.Identifier(schema, table), sql.SQL(", ").join(map(sql.Identifier, data.column_names))
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for batch in _printable(data).to_batches(max_chunksize=50_000):
+            buffer = io.BytesIO()
+            pa_csv.write_csv(
+                pa.Table.from_batches([batch]), buffer, pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+            )
+            copy.write(buffer.getbuffer())
+
+
+def _printable(data: pa.Table) -> pa.Table:
+    """Arrow's CSV writer has no spelling for bytes and zoned times; PostgreSQL reads hex and ISO 8601."""
+    columns = []
+    for column in data.columns:
+        if pa.types.is_timestamp(column.type):
+            column = pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if column.type.unit == "s" else _iso(column)
+        elif pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
+            column = pa.chunked_array([pa.array([None if b is None else "\\x" + b.hex() for b in column.to_pylist()], pa.string())])
+        columns.append(column)
+    return pa.table(columns, names=data.column_names)
+
+
+def _iso(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(pc.strftime(pc.cast(column, pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%S"), "Z", "")
+
+
+def read(
+    connection: Connection, query: sql.Composed, schema: pa.Schema, digest: hashlib._Hash | None = None
+) -> pa.Table:
+    """COPY a query's rows out; its columns are those of the schema, in that order. `digest` is fed with the exact bytes."""
+    buffer = io.BytesIO()
+    statement = sql.SQL("COPY ({}) TO STDOUT " + _OPTIONS).format(query)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for chunk in copy:
+            buffer.write(chunk)
+            if digest is not None:
+                digest.update(chunk)
+    if not buffer.tell():
+        return schema.empty_table()
+    buffer.seek(0)
+    types = {f.name: _csv_type(f.type) for f in schema}
+    table = pa_csv.read_csv(
+        buffer,
+        pa_csv.ReadOptions(column_names=schema.names, block_size=1 << 24),
+        pa_csv.ParseOptions(newlines_in_values=True),
+        pa_csv.ConvertOptions(
+            column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False,
+            true_values=["t"], false_values=["f"], timestamp_parsers=[pa_csv.ISO8601, "%Y-%m-%d %H:%M:%S%z"],
+        ),
+    )
+    return table.cast(schema)
+
+
+def _csv_type(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_timestamp(kind) else kind
+
+
+def insert_rows(connection: Connection, schema: str, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """COPY of a few Python rows."""
+    if not rows:
+        return
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(schema, table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)

@@ -1,0 +1,423 @@
+"""The one write path to the ledger: what a staged day should post is held against what is posted, and the difference is appended.
+
+New records become originals, changed ones a reversal and a replacement, vanished ones a reversal; what is there already stays. One transaction;
+the database seals it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from ledger_pipeline.store import frames
+from ledger_pipeline.store.database import Connection, lock
+
+Ints = npt.NDArray[np.int64]
+
+ENTRY_TEXT = (
+    *("entry_id", "entity", "connection", "stream", "origin_id", "record", "source_id", "rule", "version", "kind"),
+    *("occurred_on", "posted_on", "is_prior_period", "raw_id", "content_hash", "mapping_version", "rule_version"),
+    *("corrects_entry_id", "line_count", "fingerprint", "version_at"),
+)
+LINE_TEXT = ("entry_id", "line_no", "entity", "posted_on", "account", "role", "currency", "amount_minor", "base_minor")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who posts: the connection's entity, the accounts by role, and the run that is behind it."""
+
+    connection: str
+    entity: str
+    account_of: Callable[[str], str]
+    mapping_version: str
+    run_id: str
+    sync_date: date
+    at: datetime
+
+
+@dataclass(slots=True)
+class Posted:
+    """What a posting did, in numbers; `batch_id` is None when there was nothing to append."""
+
+    batch_id: int | None = None
+    originals: int = 0
+    corrected: int = 0
+    reversed: int = 0
+    unchanged: int = 0
+    lines: int = 0
+    posted_raw_ids: set[int] = field(default_factory=set)
+
+
+def superseded(connection: Connection, target: Target) -> set[int]:
+    """raw_ids of the staged day for which a newer version of the same record has already been decided (and not quarantined)."""
+    rows = connection.execute(
+        """
+        SELECT d.raw_id FROM staging.document d
+         WHERE d.connection = %(c)s AND d.sync_date = %(d)s
+           AND EXISTS (SELECT 1 FROM ops.fate f
+                        WHERE f.connection = d.connection AND f.stream = d.stream AND f.source_id = d.origin_id
+                          AND f.raw_id <> d.raw_id AND f.fate <> 'quarantined'
+                          AND (f.version_at, f.raw_id) > (d.version_at, d.raw_id))
+        """,
+        {"c": target.connection, "d": target.sync_date},
+    )
+    return {row[0] for row in rows}
+
+
+def post(
+    connection: Connection, target: Target, entries: pa.Table, lines: pa.Table, documents: pa.Table
+) -> Posted:
+    """Append what differs from the books.
+
+    `entries` as in `model.journal.Journal.entries`, `lines` likewise (`entry` is the row in `entries`); `documents` are the payloads
+    that are decided now (raw_id, stream, origin_id, version_at): live entries of theirs that are no longer wanted are reversed.
+    """
+    result = Posted()
+    wanted = _with_documents(entries, documents)
+    live = _live(connection, target, wanted, documents)
+    plan = _plan(wanted, live, documents)
+    result.unchanged = plan.unchanged
+    result.posted_raw_ids = set(entries["raw_id"].to_pylist())
+    new_entries, new_lines = _build(connection, target, wanted, lines, plan)
+    if not new_entries.num_rows:
+        return result
+    result.originals = int(np.count_nonzero(plan.version[plan.new] == 1))
+    result.corrected = len(plan.new) - result.originals
+    result.reversed = len(plan.reverse)
+    result.lines = new_lines.num_rows
+    result.batch_id = _append(connection, target, new_entries, new_lines)
+    return result
+
+
+def _with_documents(entries: pa.Table, documents: pa.Table) -> pa.Table:
+    at = pc.index_in(entries["raw_id"], value_set=documents["raw_id"].combine_chunks())
+    for name in ("stream", "origin_id", "version_at"):
+        entries = entries.append_column(name, documents[name].combine_chunks().take(at.combine_chunks()))
+    return entries
+
+
+_LIVE = pa.schema(
+    [
+        ("entry_id", pa.int64()), ("record", pa.string()), ("source_id", pa.string()), ("rule", pa.string()),
+        ("version", pa.int64()), ("fingerprint", pa.string()), ("raw_id", pa.int64()), ("stream", pa.string()),
+        ("origin_id", pa.string()), ("is_live", pa.bool_()),
+    ]
+)  # fmt: skip
+
+
+def _live(connection: Connection, target: Target, wanted: pa.Table, documents: pa.Table) -> pa.Table:
+    """The last entry of every identity that this posting touches: by the record itself, and by the payloads' origins."""
+    connection.execute("CREATE TEMP TABLE wanted (record text, source_id text) ON COMMIT DROP")
+    connection.execute("CREATE TEMP TABLE origins (stream text, origin_id text) ON COMMIT DROP")
+    frames.write(connection, "pg_temp", "wanted", wanted.select(["record", "source_id"]))
+    frames.write(connection, "pg_temp", "origins", documents.select(["stream", "origin_id"]))
+    connection.execute("ANALYZE wanted")
+    connection.execute("ANALYZE origins")
+    query = sql.SQL(
+        """
+        SELECT DISTINCT ON (e.record, e.source_id, e.rule) e.entry_id, e.record, e.source_id, e.rule, e.version,
+               encode(e.fingerprint, 'hex'), e.raw_id, e.stream, e.origin_id,
+               NOT EXISTS (SELECT 1 FROM ledger.entry r WHERE r.corrects_entry_id = e.entry_id AND r.kind = 'reversal')
+          FROM (SELECT e.* FROM wanted w JOIN ledger.entry e
+                    ON e.connection = {0} AND e.record = w.record AND e.source_id = w.source_id
+                UNION
+                SELECT e.* FROM origins o JOIN ledger.entry e
+                    ON e.connection = {0} AND e.stream = o.stream AND e.origin_id = o.origin_id) e
+         WHERE e.kind <> 'reversal' AND e.entity = {1}
+         ORDER BY e.record, e.source_id, e.rule, e.version DESC
+        """
+    ).format(sql.Literal(target.connection), sql.Literal(target.entity))
+    return frames.read(connection, query, _LIVE)
+
+
+@dataclass(slots=True)
+class _Plan:
+    new: Ints  # rows of wanted
+    version: Ints  # per row of wanted
+    corrects: Ints  # per row of wanted: the entry that it replaces, 0 for an original
+    reverse: list[int]  # entry ids
+    unchanged: int
+
+
+def _plan(wanted: pa.Table, live: pa.Table, documents: pa.Table) -> _Plan:
+    size = wanted.num_rows
+    version, corrects = np.ones(size, np.int64), np.zeros(size, np.int64)
+    if not live.num_rows:
+        return _Plan(np.arange(size), version, corrects, [], 0)
+    keys = _identity(wanted)
+    known = {key: row for row, key in enumerate(_identity(live).to_pylist())}
+    last = live.to_pydict()
+    prints = [f.hex() for f in wanted["fingerprint"].to_pylist()]
+    raw_ids = wanted["raw_id"].to_pylist()
+    new: list[int] = []
+    reverse: list[int] = []
+    touched: set[int] = set()
+    for row, key in enumerate(keys.to_pylist()):
+        at = known.get(key)
+        if at is None:
+            new.append(row)
+            continue
+        touched.add(at)
+        if last["is_live"][at] and (last["fingerprint"][at] == prints[row] or last["raw_id"][at] == raw_ids[row]):
+            continue
+        new.append(row)
+        version[row], corrects[row] = last["version"][at] + 1, last["entry_id"][at]
+        if last["is_live"][at]:
+            reverse.append(last["entry_id"][at])
+    decided = set(zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True))
+    for at in range(live.num_rows):
+        if at not in touched and last["is_live"][at] and (last["stream"][at], last["origin_id"][at]) in decided:
+            reverse.append(last["entry_id"][at])
+    return _Plan(np.asarray(new, np.int64), version, corrects, sorted(reverse), size - len(new))
+
+
+def _identity(table: pa.Table) -> pa.Array:
+    return pc.binary_join_element_wise(table["record"], table["source_id"], table["rule"], "\x1f")
+
+
+def _build(
+    connection: Connection, target: Target, wanted: pa.Table, lines: pa.Table, plan: _Plan
+) -> tuple[pa.Table, pa.Table]:
+    """Reversals first, then the new entries; their lines in the same order."""
+    closed = _closed_months(connection, target.entity)
+    old_entries, old_lines = _reversals(connection, target, plan.reverse, closed)
+    ids = np.asarray(_reserve(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
+    old_ids, new_ids = ids[: len(plan.reverse)], ids[len(plan.reverse) :]
+    old_entries = old_entries.set_column(0, "entry_id", pa.array(old_ids))
+    old_lines = old_lines.set_column(0, "entry_id", pa.array(np.repeat(old_ids, old_entries["line_count"].to_numpy())))
+    picked = wanted.take(pa.array(plan.new))
+    occurred_on = picked["occurred_on"].combine_chunks()
+    posted_on, is_prior = _posting_dates(occurred_on, closed)
+    size = len(plan.new)
+    corrects = plan.corrects[plan.new]
+    content = _content_hashes(connection, picked["raw_id"].to_pylist())
+    new_entries = pa.table(
+        {
+            "entry_id": pa.array(new_ids),
+            "entity": _same(target.entity, size),
+            "connection": _same(target.connection, size),
+            "stream": picked["stream"],
+            "origin_id": picked["origin_id"],
+            "record": picked["record"],
+            "source_id": picked["source_id"],
+            "rule": picked["rule"],
+            "version": pa.array(plan.version[plan.new]),
+            "kind": pa.array(np.where(corrects > 0, "replacement", "original").tolist(), pa.string()),
+            "occurred_on": occurred_on,
+            "posted_on": posted_on,
+            "is_prior_period": is_prior,
+            "raw_id": picked["raw_id"],
+            "content_hash": pa.array(content, pa.binary(32)),
+            "mapping_version": _same(target.mapping_version, size),
+            "rule_version": picked["rule_version"],
+            "corrects_entry_id": pa.array(corrects, pa.int64(), mask=corrects == 0),
+            "line_count": picked["line_count"],
+            "fingerprint": picked["fingerprint"],
+            "version_at": picked["version_at"],
+        }
+    )
+    new_lines = _new_lines(target, lines, plan, new_entries)
+    entries = pa.concat_tables([old_entries.cast(new_entries.schema), new_entries])
+    return entries, pa.concat_tables([old_lines.cast(new_lines.schema), new_lines])
+
+
+def _same(value: str, size: int) -> pa.Array:
+    return pa.array([value] * size, pa.string())
+
+
+def _reserve(connection: Connection, sequence: str, count: int) -> list[int]:
+    return [int(row[0]) for row in connection.execute("SELECT nextval(%s) FROM generate_series(1, %s)", (sequence, count))]
+
+
+def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[bytes]:
+    rows = connection.execute("SELECT raw_id, content_hash FROM raw.record WHERE raw_id = ANY(%s)", (list(set(raw_ids)),))
+    known = {raw_id: bytes(content) for raw_id, content in rows}
+    return [known[raw_id] for raw_id in raw_ids]
+
+
+def _closed_months(connection: Connection, entity: str) -> set[date]:
+    rows = connection.execute("SELECT month FROM ledger.period WHERE entity = %s AND state = 'closed'", (entity,))
+    return {row[0] for row in rows}
+
+
+def _posting_dates(occurred_on: pa.Array, closed: set[date]) -> tuple[pa.Array, pa.Array]:
+    """Day of posting: when it occurred, or the first day of the earliest open month after a closed one."""
+    if not closed:
+        return occurred_on, pa.array(np.zeros(len(occurred_on), np.bool_))
+    posted = [first_open_day(day, closed) for day in occurred_on.to_pylist()]
+    is_prior = [p != o for p, o in zip(posted, occurred_on.to_pylist(), strict=True)]
+    return pa.array(posted, pa.date32()), pa.array(is_prior, pa.bool_())
+
+
+def first_open_day(day: date, closed: set[date]) -> date:
+    """`day` itself when its month is open, else the first day of the next month that is."""
+    month = day.replace(day=1)
+    if month not in closed:
+        return day
+    while month in closed:
+        month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+    return month
+
+
+def _new_lines(target: Target, lines: pa.Table, plan: _Plan, entries: pa.Table) -> pa.Table:
+    position = np.full(int(lines["entry"].to_numpy().max(initial=-1)) + 1, -1, np.int64)
+    position[plan.new[plan.new < len(position)]] = np.flatnonzero(plan.new < len(position))
+    entry = np.asarray(lines["entry"].to_numpy(), np.int64)
+    picked = np.flatnonzero(position[entry] >= 0) if len(entry) else entry
+    at = position[entry[picked]] if len(entry) else entry
+    kept = lines.take(pa.array(picked))
+    order = np.argsort(at, kind="stable")
+    kept, at = kept.take(pa.array(order)), at[order]
+    roles = kept["role"].combine_chunks().dictionary_encode()
+    accounts = pa.DictionaryArray.from_arrays(
+        roles.indices, pa.array([target.account_of(role) for role in roles.dictionary.to_pylist()], pa.string())
+    )
+    return pa.table(
+        {
+            "entry_id": pa.array(np.asarray(entries["entry_id"].to_numpy(), np.int64)[at], pa.int64()),
+            "line_no": kept["line_no"],
+            "entity": _same(target.entity, kept.num_rows),
+            "posted_on": entries["posted_on"].combine_chunks().take(pa.array(at)),
+            "account": accounts.cast(pa.string()),
+            "role": kept["role"],
+            "currency": kept["currency"],
+            "amount_minor": kept["amount_minor"],
+            "base_minor": kept["base_minor"],
+        }
+    )
+
+
+_LINES = pa.schema(
+    [
+        ("entry_id", pa.int64()), ("line_no", pa.int64()), ("entity", pa.string()), ("posted_on", pa.date32()), ("account", pa.string()),
+        ("role", pa.string()), ("currency", pa.string()), ("amount_minor", pa.int64()), ("base_minor", pa.int64()),
+    ]
+)  # fmt: skip
+
+
+def _reversals(connection: Connection, target: Target, entry_ids: list[int], closed: set[date]) -> tuple[pa.Table, pa.Table]:
+    """Reversing entries of the given ones: the same lines with the other sign, dated as the original where its period is open."""
+    columns = [c for c in ENTRY_TEXT if c not in ("entry_id", "kind", "corrects_entry_id")]
+    rows = connection.execute(
+        f"SELECT entry_id, {', '.join(columns)} FROM ledger.entry WHERE entry_id = ANY(%s) ORDER BY entry_id", (entry_ids,)
+    ).fetchall()
+    originals = [dict(zip(("entry_id", *columns), row, strict=True)) for row in rows]
+    dates = {row["entry_id"]: first_open_day(row["posted_on"], closed) for row in originals}
+    entries = pa.Table.from_pylist(
+        [
+            row | {
+                "kind": "reversal",
+                "corrects_entry_id": row["entry_id"],
+                "posted_on": dates[row["entry_id"]],
+                "is_prior_period": dates[row["entry_id"]] != row["occurred_on"],
+                "content_hash": bytes(row["content_hash"]),
+                "fingerprint": bytes(row["fingerprint"]),
+            }
+            for row in originals
+        ],
+        _entry_schema(),
+    )  # fmt: skip
+    old = connection.execute(
+        "SELECT entry_id, line_no, entity, posted_on, account, role, currency, -amount_minor, -base_minor FROM ledger.line "
+        "WHERE entry_id = ANY(%s) ORDER BY entry_id, line_no",
+        (entry_ids,),
+    ).fetchall()
+    lines = pa.Table.from_pylist(
+        [dict(zip(_LINES.names, row, strict=True)) | {"posted_on": dates[row[0]]} for row in old], _LINES
+    )
+    return entries, lines
+
+
+def _entry_schema() -> pa.Schema:
+    kinds: Mapping[str, pa.DataType] = {
+        **dict.fromkeys(("entry_id", "version", "raw_id", "rule_version", "corrects_entry_id", "line_count"), pa.int64()),
+        **dict.fromkeys(("occurred_on", "posted_on"), pa.date32()),
+        **dict.fromkeys(("content_hash", "fingerprint"), pa.binary(32)),
+        "is_prior_period": pa.bool_(),
+        "version_at": pa.timestamp("us", "UTC"),
+    }
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in ENTRY_TEXT])
+
+
+def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table) -> int:
+    batch_id = _reserve(connection, "ledger.batch_id_seq", 1)[0]
+    frames.write(connection, "ledger", "entry", entries.add_column(1, "batch_id", pa.array([batch_id] * entries.num_rows, pa.int64())))
+    frames.write(connection, "ledger", "line", lines)
+    content = hashlib.sha256(text_of(entries) + b"\x1e" + text_of(lines)).digest()
+    lock(connection, "chain", target.entity)
+    row = connection.execute(
+        "SELECT chain_no, hash FROM ledger.batch WHERE entity = %s ORDER BY chain_no DESC LIMIT 1", (target.entity,)
+    ).fetchone()
+    chain_no, previous = (row[0] + 1, bytes(row[1])) if row else (1, bytes(32))
+    header = (batch_id, target.entity, chain_no, target.connection, target.sync_date, target.run_id, target.at)
+    connection.execute(
+        "INSERT INTO ledger.batch (batch_id, entity, chain_no, connection, sync_date, run_id, posted_at, entry_count, line_count, "
+        "content_hash, previous_hash, hash) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (*header, entries.num_rows, lines.num_rows, content, previous, chain_hash(previous, content, header)),
+    )
+    return batch_id
+
+
+def chain_hash(previous: bytes, content: bytes, header: Sequence[Any]) -> bytes:
+    """SHA-256 over the previous batch's hash, this batch's content and its header (ids, entity, connection, day, run, time)."""
+    return hashlib.sha256(previous + content + "\x1f".join(map(str, header)).encode()).digest()
+
+
+def text_of(table: pa.Table) -> bytes:
+    """A table's rows as the bytes that the chain covers: columns by unit separators, rows by newlines, bytes as hex, nothing for null."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_fixed_size_binary(column.type):
+            columns.append(pa.chunked_array([pa.array([b.hex() for b in column.to_pylist()], pa.string())]))
+        elif pa.types.is_timestamp(column.type):
+            columns.append(pc.cast(pc.cast(column, pa.int64()), pa.string()))
+        else:
+            columns.append(pc.fill_null(pc.cast(column, pa.string()), ""))
+    rows = pc.binary_join_element_wise(*columns, "\x1f")
+    return "\n".join(rows.to_pylist()).encode()
+
+
+def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
+    """Write the fates of the decided payloads, and supersede older versions of those that are not quarantined.
+
+    `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at.
+    """
+    if not fates.num_rows:
+        return
+    connection.execute("CREATE TEMP TABLE decided (LIKE ops.fate) ON COMMIT DROP")
+    size = fates.num_rows
+    full = fates
+    for name, value in (
+        ("connection", _same(target.connection, size)),
+        ("sync_date", pa.array([target.sync_date] * size, pa.date32())),
+        ("run_id", _same(target.run_id, size)),
+        ("decided_at", pa.array([target.at] * size, pa.timestamp("us", "UTC"))),
+    ):
+        full = full.append_column(name, value)
+    frames.write(connection, "pg_temp", "decided", full)
+    names = "raw_id, connection, stream, source_id, sync_date, fate, reason, units, control_amount, control_currency, version_at, run_id, decided_at"
+    connection.execute(
+        f"INSERT INTO ops.fate ({names}) SELECT {names} FROM decided ON CONFLICT (raw_id) DO UPDATE SET fate = excluded.fate, "
+        "reason = excluded.reason, sync_date = excluded.sync_date, version_at = greatest(ops.fate.version_at, excluded.version_at), "
+        "control_amount = excluded.control_amount, control_currency = excluded.control_currency, run_id = excluded.run_id, "
+        "decided_at = excluded.decided_at WHERE (ops.fate.fate, ops.fate.reason, ops.fate.version_at) IS DISTINCT FROM "
+        "(excluded.fate, excluded.reason, excluded.version_at)"
+    )
+    connection.execute(
+        """
+        UPDATE ops.fate f SET fate = 'superseded', reason = 'a newer version of this record', decided_at = d.decided_at, run_id = d.run_id
+          FROM decided d
+         WHERE f.connection = d.connection AND f.stream = d.stream AND f.source_id = d.source_id AND f.raw_id <> d.raw_id
+           AND d.fate NOT IN ('quarantined', 'superseded') AND f.fate <> 'quarantined' AND f.fate <> 'superseded'
+           AND (f.version_at, f.raw_id) < (d.version_at, d.raw_id)
+        """
+    )
