@@ -65,7 +65,10 @@ class Tax:
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """`kind` is goods, gift_card or shipping; `unit_price` × `quantity` = `gross` (tax inside it where the shop's prices include tax)."""
+    """`kind` is goods, gift_card or shipping; `unit_price` × `quantity` = `gross`.
+
+    Tax is inside `gross` where the shop's prices include it.
+    """
 
     line_id: int
     kind: str
@@ -145,7 +148,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class ProcessorTransaction:
-    """A balance transaction. `amount` − `fee` = `net`, in `currency` (the settlement currency), signed as the processor signs them."""
+    """A balance transaction: `amount` − `fee` = net, in `currency` (of the settlement), signed as Stripe signs them."""
 
     connection: str
     txn_id: str
@@ -155,7 +158,8 @@ class ProcessorTransaction:
     currency: str
     amount: int
     fee: int
-    source_id: str  # ch_…, re_…, du_…, po_…; for Shopify Payments the number of the same thing; payout_failure: the failed payout
+    # ch_…, re_…, du_…, po_…; for Shopify Payments the number of the same thing; for payout_failure the failed payout
+    source_id: str
     source_amount: int  # positive, in `source_currency`: what the customer paid or got back
     source_currency: str
     exchange_rate: str | None  # decimal string, settlement per source currency; None when the currencies are equal
@@ -171,7 +175,7 @@ class ProcessorTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Payout:
-    """`amount` may be negative (the processor debits the bank). `paid_at` is the arrival's instant (maybe later than the clock)."""
+    """`amount` may be negative (a debit of the bank). `paid_at` is the arrival, maybe later than the clock."""
 
     connection: str
     payout_id: str
@@ -218,7 +222,8 @@ class BankAccount:
 class BankLine:
     """`amount` is positive when money comes in.
 
-    A pending line and the booked line that replaces it are two objects with ids of their own: the pending one has `removed_at` = the booked one's `at`.
+    A pending line and the booked line that replaces it are two objects with ids of their own: the pending one has
+    `removed_at` = the booked one's `at`.
     """
 
     connection: str

@@ -100,7 +100,7 @@ class Ledger:
         found += self._regular(day)
         found += self._purchases(day)
         if day > start:
-            found += [line for line in self._settled_purchases(day - timedelta(days=1))]
+            found += self._settled_purchases(day - timedelta(days=1))
         if cash_banked:
             at = instant(self.zone, day, 11, 30)
             found.append(

@@ -1,4 +1,4 @@
-"""The sample company itself: each day's events as a pure function of seed, start, size and faults, made lazily, cached."""
+"""The sample company itself: each day is a pure function of seed, start, size and faults, made when asked for."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ class DayCache:
 
 
 class Company:
-    """Harbour & Pine. Every list is of the events whose first instant lies on that local day, in order of time; all methods are pure.
+    """Harbour & Pine. Every list is of the events whose first instant lies on that local day, in order of time.
 
-    `orders_per_day` is shopify_us's ordinary orders (shopify_uk has 5/8 of it, planted ones come on top); 8 to 150,000.
+    `orders_per_day` is shopify_us's ordinary orders (planted ones come on top), shopify_uk has 5/8 of it;
+    8 to 150,000 (ValueError). All methods are pure; callers don't change what they get.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Company:
         return OrderBuilder(draft).build()
 
     def _earlier(self, shop: str, day: date) -> Iterator[Order]:
-        """Orders of earlier days that may have changed on `day`: ordinary ones refunded that day, and all planted ones near."""
+        """Earlier orders that may have changed on `day`: the ordinary ones refunded then, and all planted ones."""
         for back in range(1, REFUND_HORIZON_DAYS + 1):
             made_on = day - timedelta(days=back)
             for index, delay in enumerate(self._delays(shop, made_on)):
@@ -222,7 +223,7 @@ class Company:
     def find(self, connection: str, object_id: str) -> ProcessorTransaction | Payout | Dispute | None:
         """The object of that id at a processor, whatever its instant, or None.
 
-        A charge's or refund's id gives the balance transaction of that charge or refund, a txn id any balance transaction.
+        The id of a charge or refund gives its balance transaction; a txn id gives any balance transaction.
         """
         place = self._place(connection, object_id)
         if place is None or place.day < self.start:

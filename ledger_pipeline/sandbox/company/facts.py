@@ -1,4 +1,4 @@
-"""What is fixed about Harbour & Pine: entities, connections, accounts, products, taxes, and how its bookkeeper reads a bank line."""
+"""What is fixed about Harbour & Pine: entities, connections, accounts, products, taxes, how it reads bank lines."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _six_in_the_morning(zone: str, day: date) -> datetime:
 
 
 def instant(zone: str, day: date, hour: int, minute: int = 0, second: int = 0) -> datetime:
-    """A local time of day from 06:00 on (after any change of the clocks; 24 and more is the next day) as an instant in UTC."""
+    """The UTC instant of a local time from 06:00 on (after any change of the clocks); hour 24 is midnight."""
     return _six_in_the_morning(zone, day) + timedelta(hours=hour - 6, minutes=minute, seconds=second)
 
 

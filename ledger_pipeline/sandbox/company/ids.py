@@ -1,6 +1,7 @@
 """Ids that look like the providers' own and carry their day, so that an object is found from its id without a search.
 
-A source object is (day, index, n): `index` is the order's place in its day (or one of the reserved ones below), `n` the event within it.
+A source object is (day, index, n): `index` is the order's place in its day (or one of the reserved ones below),
+`n` the event within it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Orders: a short draft of what was bought and what became of it, and its build into an `Order` whose sums tie in both currencies."""
+"""Orders: a draft of what was bought and what became of it, built into an `Order` that ties in two currencies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class DisputePlan:
 class Draft:
     """What the order is about, before money is computed. `items` are (product, quantity); amounts are minor shop units.
 
-    `flow`: sale, capture (authorised, then captured), failed_first, authorised, voided. `gift_paid` is capped at the total.
+    `flow`: sale, capture (authorised, then captured), failed_first, authorised, voided. `gift_paid` is capped at the
+    total.
     """
 
     connection: str
@@ -294,7 +295,7 @@ class OrderBuilder:
         return RefundLine(line.line_id, line.quantity, self._net(line), self._tax(line), line.kind)
 
     def _refund_tenders(self, paid: Sequence[Tender], amount: Money, at: datetime) -> list[Tender]:
-        """What goes back, the processor's part last: a part goes to the last tender, the whole to each as it paid (a tip is kept)."""
+        """What goes back: a part goes to the last tender, the whole to each as it paid (a tip is kept)."""
         shares: list[tuple[Tender, Money]] = []
         rest = amount
         if amount.shop <= paid[-1].amount.shop and amount.presentment <= paid[-1].amount.presentment:
@@ -331,7 +332,7 @@ _REFUND_KINDS = ("full", "full", "full", "line", "line_shipping", "goodwill")
 
 
 def refund_delays(seed: int, connection: str, day: date, count: int) -> list[int | None]:
-    """For each ordinary order of a day the days until it is refunded, or None: cheap, so that a later day finds its refunds."""
+    """Days until each ordinary order of a day is refunded, or None: cheap, so that a later day finds its refunds."""
     rng = Random(f"{seed}|{connection}|{day}|refunds")
     delays: list[int | None] = []
     for index in range(count):

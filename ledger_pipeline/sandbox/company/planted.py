@@ -341,7 +341,7 @@ _NOTES = {
     "partial_refund": "one line and the shipping are refunded the next day",
     "full_refund": "a CAD order is refunded in full two days later, at another rate",
     "test_order": "a test order, without a charge",
-    "refund_before_charge": "order 23:50, refund 23:58, the charge's balance transaction 00:05 the next day, the refund's 08:15",
+    "refund_before_charge": "order 23:50, refund 23:58; at Stripe the charge 00:05 the next day, the refund 08:15",
     "authorised_only": "authorised, never captured",
     "cancelled_before_capture": "authorised, then voided and cancelled",
     "cancelled_after_capture": "captured, then cancelled and refunded in full",

