@@ -1,4 +1,4 @@
-"""The files that the sample company is sent: a CAMT.053 statement a day for the EUR account, a CSV a day from the stall's till."""
+"""The files that the sample company gets: a CAMT.053 statement a day for the EUR account, a CSV a day from the stall."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALL_COLUMNS = ("receipt_no", "sold_at", "sku", "description", "quantity", "uni
 
 
 def write_files(company: Company, first: date, last: date, root: Path) -> list[Path]:
-    """Writes root/bank_eur/2026-10-05.camt.xml and root/stall_uk/2026-10-05.csv for every day, and the planted second copy.
+    """Writes root/bank_eur/2026-10-05.camt.xml and root/stall_uk/2026-10-05.csv for each day, and the planted copy.
 
     Returns the paths in the order of writing. Files that are there are replaced with the same bytes.
     """
@@ -55,7 +55,7 @@ def write_stall_csv(company: Company, day: date, folder: Path) -> Path:
 
 
 def write_bank_statement(company: Company, day: date, folder: Path) -> Path:
-    """One camt.053.001.02 document with one statement: opening balance + entries = closing balance, also on empty days."""
+    """One camt.053.001.02 document with one statement: opening + entries = closing balance, also on empty days."""
     account = next(account for account in company.bank_accounts if account.connection == BANK_CONNECTION)
     ET.register_namespace("", NAMESPACE)
     document = ET.Element(f"{{{NAMESPACE}}}Document")

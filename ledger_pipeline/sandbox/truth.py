@@ -1,6 +1,6 @@
 """The sample company's own books, by another path than the pipeline: it walks the events and adds to a dict.
 
-Nothing here knows the pipeline's model or rules; exchange rates for the base currency are the ECB's, read by `company.rates`.
+Nothing here knows the pipeline's model or rules; exchange rates to the base currency are the ECB's (`company.rates`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 
 from ledger_pipeline.sandbox.company import Company
-from ledger_pipeline.sandbox.company.facts import day_bounds
+from ledger_pipeline.sandbox.company.facts import day_bounds, local_day
 from ledger_pipeline.sandbox.company.rates import per_euro
 from ledger_pipeline.sandbox.events import (
     BankAccount,
@@ -168,7 +168,7 @@ class Books:
 
 
 def truth(company: Company, through: date) -> Truth:
-    """The company's books and fates: every event whose local date is up to `through`, with states as of that day's end."""
+    """The company's books and fates: all events with a local date up to `through`, with states as of that day's end."""
     books = Books(company)
     for connection, info in company.connections.items():
         _, end = day_bounds(company.zone(connection), through)
@@ -316,7 +316,7 @@ def _walk_processor(books: Books, company: Company, connection: str, days: list[
             if fate == "posted":
                 amount, currency = dispute.settled_amount, dispute.settled_currency
                 lost = [Line("chargeback_loss", currency, amount), Line("dispute_receivable", currency, -amount)]
-                books.post(entity, dispute.decided_at.date() if dispute.decided_at else day, lost)
+                books.post(entity, local_day(company.zone(connection), dispute.decided_at or end), lost)
 
 
 def dispute_fate(dispute: Dispute, end: datetime) -> tuple[str, str]:
@@ -350,7 +350,7 @@ def transaction_lines(txn: ProcessorTransaction) -> list[Line]:
 
 
 def _against(txn: ProcessorTransaction, role: str) -> list[Line]:
-    """The other side of a charge (or, with the signs turned, of a refund), in the currency that the customer paid in."""
+    """The other side of a charge (of a refund with the signs turned), in the currency that the customer paid in."""
     if txn.source_currency == txn.currency:
         return [Line(role, txn.currency, -txn.amount)]
     source = txn.source_amount if txn.amount >= 0 else -txn.source_amount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
@@ -42,24 +43,28 @@ _KEPT_OBJECTS = 400_000  # how many cached orders or transactions may stay in me
 
 
 class DayCache:
-    """The last used days' lists, as many as fit into a number of objects (always at least eight days)."""
+    """The last used days' lists, as many as fit into a number of objects (at least eight days); for any thread."""
 
     def __init__(self, limit: int = _KEPT_OBJECTS) -> None:
         self._days: OrderedDict[tuple[object, ...], list[object]] = OrderedDict()
         self._limit = limit
         self._count = 0
+        self._lock = threading.Lock()
 
     def get(self, key: tuple[object, ...], make: Callable[[], list[T]]) -> list[T]:
-        kept = self._days.get(key)
-        if kept is not None:
-            self._days.move_to_end(key)
-            return kept  # type: ignore[return-value]
-        made = make()
-        self._days[key] = made  # type: ignore[assignment]
-        self._count += len(made)
-        while self._count > self._limit and len(self._days) > 8:
-            _, dropped = self._days.popitem(last=False)
-            self._count -= len(dropped)
+        with self._lock:
+            kept = self._days.get(key)
+            if kept is not None:
+                self._days.move_to_end(key)
+                return kept  # type: ignore[return-value]
+        made = make()  # unlocked: it asks for other days; two threads may make the same
+        with self._lock:
+            if key not in self._days:
+                self._days[key] = made  # type: ignore[assignment]
+                self._count += len(made)
+            while self._count > self._limit and len(self._days) > 8:
+                _, dropped = self._days.popitem(last=False)
+                self._count -= len(dropped)
         return made
 
 
@@ -84,6 +89,8 @@ class Company:
         self._counts = {"shopify_us": orders_per_day, "shopify_uk": orders_per_day * 5 // 8}
         self.plan = Plan(seed, start, self._counts, faults)
         self._cache = DayCache()
+        self._delays_cache = DayCache(4_000_000)  # small integers
+        self._payouts_cache = DayCache(60)  # a payout names all its members
         self._closing: dict[tuple[str, date], int] = {}
 
     def zone(self, connection: str) -> str:
@@ -109,7 +116,7 @@ class Company:
 
     def _delays(self, shop: str, day: date) -> list[int | None]:
         count = self._counts[shop] if day >= self.start else 0
-        return self._cache.get(("delays", shop, day), lambda: refund_delays(self.seed, shop, day, count))
+        return self._delays_cache.get(("delays", shop, day), lambda: refund_delays(self.seed, shop, day, count))
 
     def _ordinary(self, shop: str, day: date, index: int) -> Order:
         delay = self._delays(shop, day)[index]
@@ -192,7 +199,7 @@ class Company:
 
     def payouts(self, connection: str, day: date) -> list[Payout]:
         """Created that day at 07:00 local."""
-        return self._cache.get(("payouts", connection, day), lambda: self._make_payouts(connection, day))
+        return self._payouts_cache.get(("payouts", connection, day), lambda: self._make_payouts(connection, day))
 
     def _make_payouts(self, connection: str, day: date) -> list[Payout]:
         before = day - timedelta(days=1)

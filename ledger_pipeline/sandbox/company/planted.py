@@ -96,7 +96,7 @@ class Plan:
         while day <= last and self.is_on:
             found += self._planted_orders(day) + self._planted_money(day) + self._planted_lines(day)
             day += timedelta(days=1)
-        return found
+        return list(dict.fromkeys(found))
 
     def _planted_orders(self, day: date) -> list[Planted]:
         found = []
