@@ -313,6 +313,22 @@ class StartingAfter(Pager):
 
 
 @dataclass(frozen=True)
+class SinglePage(Pager):
+    """The whole list in one answer."""
+
+    items: str
+
+    def first(self) -> Change:
+        return Change()
+
+    def following(self, page: Page) -> Change:
+        raise AssertionError("there is no second page")
+
+    def read(self, response: Response, number: int, before: Page | None, guard: Guard) -> Page:
+        return Page(number, _cut(("items", self.items, list[Raw]))(response)["items"], response.json_bytes, False)
+
+
+@dataclass(frozen=True)
 class CursorParam(Pager):
     """The answer holds the next page's cursor; without `more`, the listing ends where there is none."""
 

@@ -61,7 +61,8 @@ class Stream:
     """One list that a source offers.
 
     `record_id` and `updated_at` are paths in a record (`id`, `meta.id`); `control` (amount path, currency path) is the figure with which the
-    source's own totals count it. `has_cursor`: the reader continues where the last pull ended, whatever the sync date.
+    source's own totals count it. `has_cursor`: the reader continues where the last pull ended, whatever the sync date. `gone_without`: a payload
+    without this path is a deletion notice: it stages nothing, and what was posted for its id is reversed.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stream:
     record_id: str = "id"
     updated_at: str | None = None
     units: str | None = None
+    gone_without: str | None = None
     control: tuple[str, str] | None = None
     control_unit: Literal["major", "minor"] = "major"
     has_cursor: bool = False
@@ -76,8 +78,8 @@ class Stream:
 
     @cached_property
     def keys(self) -> Callable[[bytes | str], tuple[Any, ...]]:
-        """(record id, updated at, units, control amount, control currency) of a payload; None where it has none."""
-        paths = [self.record_id, self.updated_at or "", self.units or "", *(self.control or ("", ""))]
+        """(record id, updated at, units, control amount, control currency, what a deletion lacks); None where it has none."""
+        paths = [self.record_id, self.updated_at or "", self.units or "", *(self.control or ("", "")), self.gone_without or ""]
         wanted = [path for path in paths if path]
         read = extractor(*dict.fromkeys(wanted))
         position = {path: i for i, path in enumerate(dict.fromkeys(wanted))}
@@ -90,15 +92,19 @@ class Stream:
 
     def identify(self, payload: bytes) -> tuple[str, datetime | None, int]:
         """(source id, the source's time of change, source rows); a record without an id is known by its content."""
-        record_id, updated, units, _, _ = self.keys(payload)
+        record_id, updated, units, *_ = self.keys(payload)
         source_id = str(record_id) if record_id not in (None, "") else "sha256:" + hashlib.sha256(payload).hexdigest()
         return source_id, instant(updated), int(units or 1)
+
+    def is_gone(self, payload: str) -> bool:
+        """True for a deletion notice."""
+        return self.gone_without is not None and self.keys(payload)[5] is None
 
     def control_of(self, payload: str) -> tuple[str | None, str | None]:
         """(amount in major units as decimal text, currency) or (None, None) where the payload doesn't say it readably."""
         if self.control is None:
             return None, None
-        _, _, _, amount, currency = self.keys(payload)
+        _, _, _, amount, currency, _ = self.keys(payload)
         try:
             value = Decimal(str(amount))
         except InvalidOperation:

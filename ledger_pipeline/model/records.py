@@ -308,7 +308,12 @@ DISPUTE = Record(
         Field("processor", "text", "stripe, shopify_payments…"),
         Field("opened_at", "timestamp", "When it was opened."),
         Field("decided_at", "timestamp", "When it was decided.", is_required=False),
-        Field("state", "text", "lost is posted; won was booked with its balance transaction; open waits.", one_of=("open", "won", "lost")),
+        Field(
+            "state",
+            "text",
+            "lost is posted; won was booked with its balance transaction; open waits; lost_undated was lost on a day that another record tells.",
+            one_of=("open", "won", "lost", "lost_undated"),
+        ),
         _CURRENCY,
         Field("amount_minor", "minor", "What was withdrawn from the balance, without the fee.", minimum=0),
         Field("charge_id", "text", "The payment in dispute.", is_required=False),

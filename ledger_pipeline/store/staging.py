@@ -24,6 +24,7 @@ DOCUMENT = pa.schema(
         ("units", pa.int64()),
         ("control_amount", pa.string()),
         ("control_currency", pa.string()),
+        ("is_gone", pa.bool_()),
     ]
 )
 

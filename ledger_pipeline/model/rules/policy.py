@@ -81,6 +81,7 @@ DISPUTE = Rule(
     ignores=(
         Ignore(When("state", ("open",)), "undecided"),
         Ignore(When("state", ("won",)), "settled by balance transaction"),
+        Ignore(When("state", ("lost_undated",)), "lost; booked from the event that dates it"),
     ),
 )
 BANK_TRANSACTION = Rule(

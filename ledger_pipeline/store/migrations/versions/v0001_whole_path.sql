@@ -386,7 +386,8 @@ CREATE TABLE staging.document (
   version_at  timestamptz NOT NULL,
   units  integer NOT NULL,
   control_amount  numeric,
-  control_currency  text
+  control_currency  text,
+  is_gone  boolean NOT NULL
 );
 CREATE INDEX document_by_day ON staging.document (connection, sync_date);
 COMMENT ON TABLE staging.document IS 'The landed payloads that a sync date stages, one row each, with the amount that the source''s own totals count it with.';

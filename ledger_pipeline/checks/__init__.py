@@ -1,0 +1,1 @@
+"""Great Expectations suites, one per canonical record, built from its declaration. Imported inside functions: the library takes seconds."""

@@ -1,0 +1,210 @@
+"""What must hold for staged rows before they may be posted; a row that fails is named by the payload that it came from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger_pipeline.model.money import DIGITS
+from ledger_pipeline.model.records import RECORDS, Record
+
+EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - compared as a day
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One expectation over one record's rows. `failing` are raw_ids; a batch-level expectation that failed has none."""
+
+    record: str
+    name: str
+    doc: str
+    is_met: bool
+    rows: int
+    failing: tuple[int, ...] = ()
+    examples: tuple[str, ...] = ()
+    is_batch_level: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An expectation of ours together with Great Expectations' form of it."""
+
+    name: str
+    doc: str
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def expectations_of(record: Record) -> list[Expected]:
+    """The suite of a record, as data: it is executed by Great Expectations and printed in the documentation."""
+    found = []
+    for column in record.columns:
+        if column.is_required:
+            found.append(Expected(f"{column.name} is present", column.doc, "not_null", {"column": column.name}))
+        if column.one_of:
+            found.append(Expected(f"{column.name} is known", column.doc, "in_set", {"column": column.name, "value_set": list(column.one_of)}))
+        if column.kind == "currency":
+            found.append(
+                Expected(f"{column.name} is an ISO 4217 code", column.doc, "in_set", {"column": column.name, "value_set": sorted(DIGITS)})
+            )
+        if column.minimum is not None:
+            found.append(
+                Expected(
+                    f"{column.name} is at least {column.minimum}",
+                    column.doc,
+                    "between",
+                    {"column": column.name, "min_value": column.minimum},
+                )
+            )
+    for total in record.totals:
+        found.append(Expected(f"{total.equals} is the sum of its parts", total.doc, "equal", {"column_A": total.equals, "column_B": total.name}))
+    if record.parent:
+        found.append(Expected(f"its {record.parent} exists", "A part belongs to a staged record.", "in_set", {"column": "has_parent", "value_set": [True]}))
+    else:
+        found.append(Expected("source_id is unique", "One row per record in a sync date.", "unique", {"column": "source_id"}))
+    if record.date_field:
+        found.append(
+            Expected(
+                f"{record.date_field} lies inside the window",
+                "Not after the end of the sync date (two days of grace for the bank's dates), not before 2000.",
+                "in_set",
+                {"column": "is_in_window", "value_set": [True]},
+            )
+        )
+    return found
+
+
+@cache
+def _library() -> tuple[Any, Any, Any]:
+    """(great_expectations, its expectations, a batch definition over any data frame), made once per process."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    import great_expectations as gx
+    from great_expectations import expectations as gxe
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("staging")
+    return gx, gxe, source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("day")
+
+
+@cache
+def _suite(name: str) -> Any:
+    gx, gxe, _ = _library()
+    kinds = {
+        "not_null": gxe.ExpectColumnValuesToNotBeNull,
+        "in_set": gxe.ExpectColumnValuesToBeInSet,
+        "between": gxe.ExpectColumnValuesToBeBetween,
+        "unique": gxe.ExpectColumnValuesToBeUnique,
+        "equal": gxe.ExpectColumnPairValuesToBeEqual,
+    }
+    suite = gx.ExpectationSuite(name=name)
+    for expected in expectations_of(RECORDS[name]):
+        suite.add_expectation(kinds[expected.kind](**expected.arguments, meta={"name": expected.name, "doc": expected.doc}))
+    return suite
+
+
+def warm_up() -> None:
+    """Import the library now, for instance while something else waits on the network."""
+    _library()
+
+
+def check(record: Record, tables: Mapping[str, pa.Table], *, window_end: datetime) -> list[Outcome]:
+    """Run a record's suite over its staged rows; no rows, nothing to fail."""
+    table = tables[record.name]
+    wanted = expectations_of(record)
+    if not table.num_rows:
+        return [Outcome(record.name, e.name, e.doc, True, 0) for e in wanted]
+    import pandas as pd
+
+    frame = prepare(record, tables, window_end=window_end).to_pandas(types_mapper=pd.ArrowDtype)
+    _, _, batch_definition = _library()
+    batch = batch_definition.get_batch(batch_parameters={"dataframe": frame})
+    results = batch.validate(
+        _suite(record.name), result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["raw_id"]}
+    )
+    return [_outcome(record, frame, result) for result in results.results]
+
+
+def prepare(record: Record, tables: Mapping[str, pa.Table], *, window_end: datetime) -> pa.Table:
+    """The record's rows with what its totals, references and dates are compared with; repeats of the same record stand once."""
+    table = tables[record.name]
+    columns = {n: pc.cast(c, pa.string()) if pa.types.is_temporal(c.type) else c for n, c in zip(table.column_names, table.columns, strict=True)}
+    if record.date_field:
+        columns["is_in_window"] = _is_in_window(table[record.date_field], window_end)
+    for total in record.totals:
+        columns[total.name] = _sum_of(total.terms, record, tables)
+    if record.parent:
+        columns["has_parent"] = pa.array(np.isin(_keys(table), _keys(tables[record.parent])))
+    prepared = pa.table(columns)
+    return prepared if record.parent else _without_repeats(prepared)
+
+
+def _without_repeats(table: pa.Table) -> pa.Table:
+    """The same record delivered by two payloads (a statement in two files) is no duplicate unless it says something else."""
+    ids = table["source_id"].combine_chunks()
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return table
+    seen: set[tuple[Any, ...]] = set()
+    keep = []
+    for row, values in enumerate(zip(*(table[n].to_pylist() for n in table.column_names if n != "raw_id"), strict=True)):
+        if values not in seen:
+            seen.add(values)
+            keep.append(row)
+    return table.take(pa.array(keep))
+
+
+def _keys(table: pa.Table) -> np.ndarray[Any, Any]:
+    joined = pc.binary_join_element_wise(pc.cast(table["raw_id"], pa.string()), table["source_id"], "\x1f")
+    return np.asarray(joined.to_numpy(zero_copy_only=False) if isinstance(joined, pa.Array) else joined.combine_chunks().to_numpy(zero_copy_only=False), str)
+
+
+def _is_in_window(column: pa.ChunkedArray, window_end: datetime) -> pa.ChunkedArray:
+    days = pc.cast(column, pa.date32()) if not pa.types.is_date(column.type) else column
+    latest = pa.scalar((window_end + timedelta(days=2)).date(), pa.date32())
+    return pc.fill_null(pc.and_(pc.less_equal(days, latest), pc.greater_equal(days, pa.scalar(EARLIEST.date(), pa.date32()))), True)
+
+
+def _sum_of(terms: tuple[tuple[str, str, int], ...], record: Record, tables: Mapping[str, pa.Table]) -> pa.Array:
+    head = tables[record.name]
+    total = np.zeros(head.num_rows, np.int64)
+    order: np.ndarray[Any, Any] | None = None
+    for name, column, sign in terms:
+        values = np.asarray(pc.fill_null(tables[name][column], 0).to_numpy(), np.int64)
+        if name == record.name:
+            total += sign * values
+            continue
+        if order is None:
+            order = _keys(head)
+            rank = np.argsort(order)
+        keys = _keys(tables[name])
+        if not len(keys):
+            continue
+        at = np.clip(np.searchsorted(order, keys, sorter=rank), 0, len(order) - 1)
+        rows = rank[at]
+        is_hit = order[rows] == keys
+        np.add.at(total, rows[is_hit], sign * values[is_hit])
+    return pa.array(total)
+
+
+def _outcome(record: Record, frame: Any, result: Any) -> Outcome:
+    """One result of Great Expectations, in our words."""
+    meta = result.expectation_config.meta or {}
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        raise RuntimeError(f"{record.name}: {meta.get('name')}: {result.exception_info.get('exception_message')}")
+    found = result.result.get("unexpected_index_list") or []
+    failing = tuple(sorted({int(row["raw_id"]) for row in found}))
+    values = result.result.get("partial_unexpected_list") or []
+    return Outcome(
+        record.name, meta["name"], meta["doc"], bool(result.success), len(frame), failing, tuple(str(v) for v in values[:5])
+    )

@@ -1,0 +1,74 @@
+"""What every bank source shares: the sign, the currency that may be unofficial, and the declared categorisation of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from ledger_pipeline.connect.convert import each, minor
+from ledger_pipeline.connect.mapping import Column, Converter, Report
+
+
+class Categorise(BaseModel):
+    """A rule for bank lines: the first one whose text occurs in the description (any case) says what the line is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contains: str
+    role: str
+    direction: Literal["in", "out", "both"] = "both"
+
+
+def categorise(description: str | None, is_in: bool, rules: Sequence[dict[str, str]]) -> str:
+    """The role of the other side of a bank line; unknown money in is unidentified, unknown money out uncategorised."""
+    text = (description or "").casefold()
+    for rule in rules:
+        if rule["contains"].casefold() in text and rule["direction"] in ("both", "in" if is_in else "out"):
+            return rule["role"]
+    return "unidentified_receipts" if is_in else "uncategorised_expense"
+
+
+def _role(sign: int) -> Converter:
+    def run(columns: Sequence[Column], report: Report) -> pa.Array:
+        rules = report.settings.options.get("categorise", [])
+        return pa.array(
+            [categorise(d, sign * a > 0, rules) if a is not None else None for d, a in zip(*columns, strict=True)], pa.string()
+        )
+
+    return Converter("first categorisation rule that fits", ("str", "number"), run, "ledger.yaml: categorise.")
+
+
+role_of_line = _role(1)
+role_of_debit_line = _role(-1)
+"""For sources that state money out as positive (Plaid)."""
+
+
+def _negated(columns: Sequence[Column], report: Report) -> pa.Array:
+    currencies = [official or unofficial for official, unofficial in zip(columns[1], columns[2], strict=True)]
+    values, is_valid = minor([columns[0], currencies], report)
+    return pa.array(-values, pa.int64(), mask=~is_valid)
+
+
+number_to_minor_negated = Converter(
+    "JSON number to minor units, sign turned",
+    ("number", "str", "str"),
+    _negated,
+    "Read as a decimal, never as a float; exact or an error. The source states money out as positive.",
+)
+official_currency = each(
+    "official currency",
+    "iso_currency_code; an unofficial code (crypto, loyalty points) has no minor unit and is an error.",
+    ("str", "str"),
+    lambda official, unofficial: official or _unofficial(unofficial),
+    pa.string(),
+)
+
+
+def _unofficial(code: str | None) -> str:
+    raise ValueError(f"unknown currency {code!r} (not an active ISO 4217 code)")
+
+
+bank_account_role = each("bank:{account}", "The ledger's account of this bank account.", ("str",), lambda a: f"bank:{a}", pa.string())

@@ -1,0 +1,118 @@
+"""What every step needs: the configuration, the database, the sources and a clock. Made when a step runs, not when code is loaded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ledger_pipeline import config as configuration
+from ledger_pipeline import sources
+from ledger_pipeline.config import ConfigError, LedgerConfig
+from ledger_pipeline.connect.mapping import Plan, Settings
+from ledger_pipeline.connect.source import Source
+from ledger_pipeline.store import embedded, schema
+from ledger_pipeline.store.database import Database
+
+BOOKS_DATABASE = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A connection, ready to work: its source, its validated options and its entity."""
+
+    name: str
+    entity: str
+    base_currency: str
+    zone: Any
+    source: Source
+    options: Any
+    plans: dict[str, Plan]
+    settings: Settings
+    quarantine_limit: float
+
+    def window(self, sync_date: date) -> tuple[datetime, datetime]:
+        """[start, end) in UTC of a sync date: the entity's calendar day, whatever the clocks do in it."""
+        start = datetime(sync_date.year, sync_date.month, sync_date.day, tzinfo=self.zone)
+        following = sync_date + timedelta(days=1)
+        end = datetime(following.year, following.month, following.day, tzinfo=self.zone)
+        return start.astimezone(UTC), end.astimezone(UTC)
+
+
+@dataclass
+class Runtime:
+    """One configuration at work. `database` starts or joins the embedded server and migrates, once per process."""
+
+    config: LedgerConfig
+    folder: Path
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @classmethod
+    def from_file(cls, path: Path | None = None) -> Runtime:
+        """From ledger.yaml (of the working folder, else the sandbox company's)."""
+        found = path or configuration.find()
+        folder = Path.cwd() if found.is_relative_to(Path(__file__).parents[1]) else found.parent
+        return cls(configuration.load(found, sources.known()), folder.resolve())
+
+    @cached_property
+    def database(self) -> Database:
+        """The books' database, created and migrated."""
+        with self._lock:
+            database = Database(self._database_url())
+            schema.migrate(database)
+            return database
+
+    def _database_url(self) -> str:
+        given = str(configuration.resolve(self.config.database_url))
+        if given:
+            return given
+        return Database(embedded.start(self.data_folder / "postgres")).with_name(BOOKS_DATABASE).url
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the embedded server and delivered files live."""
+        folder = Path(str(configuration.resolve(self.config.data_folder)))
+        return folder if folder.is_absolute() else self.folder / folder
+
+    def link(self, name: str) -> Link:
+        """A connection by name; raises ConfigError when its options don't fit its source or a variable isn't set."""
+        with self._lock:
+            if name not in self._links:
+                self._links[name] = self._link(name)
+            return self._links[name]
+
+    @cached_property
+    def _links(self) -> dict[str, Link]:
+        return {}
+
+    def _link(self, name: str) -> Link:
+        from pydantic import ValidationError
+
+        connection = self.config.connection(name)
+        entity = self.config.entity_of(name)
+        source = sources.load(connection.source)
+        try:
+            options = source.options.model_validate(configuration.resolve(connection.options))
+        except ConfigError as error:
+            raise ConfigError([f"connections.{name}: {mistake}" for mistake in error.mistakes]) from None
+        except ValidationError as error:
+            known = ", ".join(source.options.model_fields)
+            raise ConfigError(
+                [f"connections.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']} (options of {source.name}: {known})" for e in error.errors()]
+            ) from None
+        return Link(
+            name,
+            connection.entity,
+            entity.base_currency,
+            entity.zone,
+            source,
+            options,
+            source.plans(options),
+            Settings(name, options.model_dump()),
+            connection.quarantine_limit,
+        )

@@ -1,0 +1,437 @@
+"""The four steps of a connection's day: pull, stage, check, post. Plain functions over a Runtime; assets call them, so do tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger_pipeline.checks import suites
+from ledger_pipeline.checks.suites import Outcome
+from ledger_pipeline.connect.fx import ecb_rate
+from ledger_pipeline.connect.source import Request, Stream
+from ledger_pipeline.model import journal
+from ledger_pipeline.model.journal import Journal
+from ledger_pipeline.model.records import RECORDS
+from ledger_pipeline.model.rules import RULES
+from ledger_pipeline.orchestration.runtime import Link, Runtime
+from ledger_pipeline.store import gate, posting, raw, staging
+from ledger_pipeline.store.database import Connection, lock
+from ledger_pipeline.store.gate import Gate, GateClosed
+from ledger_pipeline.store.staging import Refusal
+
+LANDING_CHUNK = 20_000
+STAGING_CHUNK = 20_000
+
+
+# pull ------------------------------------------------------------------------------------------------------------------
+
+
+def pull(runtime: Runtime, link: Link, stream: Stream, sync_date: date, run_id: str) -> raw.Pull:
+    """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended."""
+    start, end = link.window(sync_date)
+    pulled = raw.Pull(link.name, stream.name, sync_date, run_id, runtime.clock(), window_start=start, window_end=end)
+    raw.begin(runtime.database, pulled)
+    if stream.has_cursor:
+        pulled.cursor_before = raw.last_cursor(runtime.database, link.name, stream.name)
+    client = link.source.connect(link.name, link.options) if link.source.connect else None
+    request = Request(
+        link.name, stream.name, sync_date, start, end, link.options, client, pulled.cursor_before, pulled.started_at,
+        keep_file=lambda name, content: raw.keep_file(runtime.database, link.name, name, content, run_id, pulled.started_at),
+    )  # fmt: skip
+    waiting: list[raw.Item] = []
+    for page in stream.read(request):
+        waiting += [_item(stream, payload) for payload in page]
+        if len(waiting) >= LANDING_CHUNK:
+            raw.land(runtime.database, pulled, waiting)
+            waiting = []
+    raw.land(runtime.database, pulled, waiting)
+    pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
+    pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
+    if client is not None:
+        pulled.calls, pulled.retries = client.stats.calls, client.stats.retries
+        client.close()
+    raw.finish(runtime.database, pulled, runtime.clock())
+    return pulled
+
+
+def _item(stream: Stream, payload: bytes) -> raw.Item:
+    source_id, version_at, units = stream.identify(payload)
+    return raw.Item(source_id, payload, version_at, units)
+
+
+# stage -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Staged:
+    """Rows by record, and what could not be staged."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    documents: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
+    """Replace a sync date's canonical rows by what its pulls saw, in one transaction; unfitting payloads are quarantined by path."""
+    result = Staged(dict.fromkeys(link.source.records, 0))
+    at = runtime.clock()
+    with runtime.database.connect() as connection:
+        lock(connection, "day", link.name, str(sync_date))
+        staging.clear(connection, link.name, sync_date)
+        for name in raw.seen_streams(connection, link.name, sync_date):
+            plan = link.plans.get(name)
+            stream = link.source.stream(name)
+            with runtime.database.connect("reader") as reading:
+                for chunk in raw.documents(reading, link.name, name, sync_date, STAGING_CHUNK):
+                    _stage_chunk(connection, link, stream, plan, sync_date, chunk, result)
+        staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
+        staging.finish(
+            connection, link.name, sync_date, at=at, run_id=run_id, mapping_version=link.source.mapping_version, rows=result.rows
+        )
+    return result
+
+
+def _stage_chunk(
+    connection: Connection, link: Link, stream: Stream, plan: Any, sync_date: date, chunk: list[raw.Document], result: Staged
+) -> None:
+    controls = [stream.control_of(document.payload) for document in chunk]
+    is_gone = [stream.is_gone(document.payload) for document in chunk]
+    staging.write(
+        connection,
+        link.name,
+        sync_date,
+        "document",
+        pa.table(
+            [
+                [d.raw_id for d in chunk], [stream.name] * len(chunk), [d.source_id for d in chunk],
+                pa.array([d.version_at for d in chunk], pa.timestamp("us", "UTC")), [d.units for d in chunk],
+                pa.array([c[0] for c in controls], pa.string()), pa.array([c[1] for c in controls], pa.string()),
+                is_gone,
+            ],
+            schema=staging.DOCUMENT,
+        ),
+    )  # fmt: skip
+    result.documents += len(chunk)
+    chunk = [document for document, gone in zip(chunk, is_gone, strict=True) if not gone]
+    if plan is None:
+        return
+    mapped = plan.run([d.payload for d in chunk], [d.raw_id for d in chunk], link.settings)
+    for fault in mapped.faults:
+        document = chunk[fault.position]
+        result.refusals.append(Refusal(document.raw_id, stream.name, document.source_id, fault.record, fault.path, fault.message))
+    for record, table in mapped.tables.items():
+        staging.write(connection, link.name, sync_date, record, table)
+        result.rows[record] += table.num_rows
+
+
+# check -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Checked:
+    """The outcomes of all expectations, and the verdict."""
+
+    outcomes: list[Outcome]
+    is_open: bool
+    closed_by: list[str]
+    quarantined: int
+    documents: int
+
+
+def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked:
+    """Run the suites over what is staged, quarantine the payloads of failing rows, and set the gate over exactly these bytes."""
+    at = runtime.clock()
+    _, end = link.window(sync_date)
+    with runtime.database.connect() as connection:
+        lock(connection, "day", link.name, str(sync_date))
+        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
+        outcomes = [o for name in link.source.records for o in suites.check(RECORDS[name], tables, window_end=end)]
+        outcomes += _volume(connection, link, sync_date, documents.num_rows)
+        origins = dict(
+            zip(
+                documents["raw_id"].to_pylist(),
+                zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True),
+                strict=True,
+            )
+        )
+        refusals = [
+            Refusal(raw_id, *origins[raw_id], outcome.record, outcome.name, f"{outcome.name}: failed ({outcome.doc})")
+            for outcome in outcomes
+            for raw_id in outcome.failing
+        ]
+        staging.refuse(connection, link.name, sync_date, "check", refusals, run_id=run_id, at=at)
+        bad = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
+        closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
+        verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
+        gate.write(
+            connection,
+            link.name,
+            sync_date,
+            Gate(not closed_by, fingerprint, verdict),
+            suite=link.source.mapping_version,
+            run_id=run_id,
+            at=at,
+        )
+    return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
+
+
+MINIMUM_FOR_SHARE = 20
+"""Below this many records a share says nothing: one bad record of three doesn't close a gate."""
+
+
+def _closed_by(outcomes: Iterable[Outcome], bad: int, documents: int, limit: float) -> list[str]:
+    found = [f"{o.record}: {o.name}" for o in outcomes if o.is_batch_level and not o.is_met]
+    if documents >= MINIMUM_FOR_SHARE and bad > limit * documents:
+        found.append(f"{bad} of {documents} records are quarantined, more than the limit of {limit:.0%}")
+    return found
+
+
+_HISTORY = 14
+
+
+def _volume(connection: Connection, link: Link, sync_date: date, documents: int) -> list[Outcome]:
+    """A day with far fewer or more records than the days before is suspicious: a source that answers with half a list looks healthy."""
+    rows = connection.execute(
+        "SELECT sum(value::bigint) FROM ops.staged, jsonb_each_text(rows_by_record) WHERE connection = %s AND sync_date < %s "
+        "GROUP BY sync_date ORDER BY sync_date DESC LIMIT %s",
+        (link.name, sync_date, _HISTORY),
+    ).fetchall()
+    history = sorted(int(row[0]) for row in rows)
+    doc = f"Not more than 20 times the median of the last {_HISTORY} staged days."
+    if len(history) < 3 or history[len(history) // 2] < 50:
+        return [Outcome("document", "volume is like its history", f"{doc} Too little history yet.", True, documents, is_batch_level=True)]
+    median = history[len(history) // 2]
+    return [Outcome("document", "volume is like its history", doc, documents <= 20 * median, documents, is_batch_level=True)]
+
+
+# post ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class PostedDay:
+    """What posting a day did."""
+
+    posted: posting.Posted
+    fates: Counter[str]
+    units: Counter[str]
+
+
+def post(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> PostedDay:
+    """Post a checked day: one transaction, sealed, idempotent. Raises GateClosed when the day isn't what was checked."""
+    chart = runtime.config.entities[link.entity].chart
+    target = posting.Target(
+        link.name, link.entity, chart.account_of, link.source.mapping_version, run_id, sync_date, runtime.clock()
+    )
+    with runtime.database.connect() as connection:
+        lock(connection, "day", link.name, str(sync_date))
+        lock(connection, "post", link.name)
+        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
+        gate.require(connection, link.name, sync_date, fingerprint)
+        _ensure_accounts(connection, link.entity, chart)
+        refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
+        stale = posting.superseded(connection, target)
+        tables = {name: _without(table, set(refused) | stale) for name, table in tables.items()}
+        journals = {
+            record: journal.post(
+                RULES[record], tables, base=link.base_currency, zone=str(link.zone), rates=ecb_rate, has_account=chart.has
+            )
+            for record in link.source.records
+            if record in RULES
+        }
+        rejected = _reject(connection, link, sync_date, journals, documents, run_id, target)
+        entries, lines = _one_journal(journals, rejected)
+        decided = _without(documents, set(refused) | stale | rejected)
+        done = posting.post(connection, target, entries, lines, decided)
+        fates = _fates(documents, tables, journals, done, refused, rejected, stale, connection, link, sync_date)
+        posting.decide(connection, target, fates)
+    counted = Counter(fates["fate"].to_pylist())
+    units: Counter[str] = Counter()
+    for fate, count in zip(fates["fate"].to_pylist(), fates["units"].to_pylist(), strict=True):
+        units[fate] += count
+    return PostedDay(done, counted, units)
+
+
+def _without(table: pa.Table, raw_ids: set[int]) -> pa.Table:
+    if not raw_ids or not table.num_rows:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["raw_id"], value_set=pa.array(sorted(raw_ids), pa.int64()))))
+
+
+def _ensure_accounts(connection: Connection, entity: str, chart: Any) -> None:
+    """The ledger knows the accounts of the chart; a changed name is taken over, a code's type never changes."""
+    rows = [(entity, a.code, a.name, a.type) for a in chart.accounts.values()]
+    known = {
+        (r[0], r[1]) for r in connection.execute("SELECT code, name FROM ledger.account WHERE entity = %s", (entity,)).fetchall()
+    }
+    new = [row for row in rows if (row[1], row[2]) not in known]
+    for row in new:
+        connection.execute(
+            "INSERT INTO ledger.account (entity, code, name, type) VALUES (%s, %s, %s, %s) "
+            "ON CONFLICT (entity, code) DO UPDATE SET name = excluded.name",
+            row,
+        )
+
+
+def _reject(
+    connection: Connection,
+    link: Link,
+    sync_date: date,
+    journals: dict[str, Journal],
+    documents: pa.Table,
+    run_id: str,
+    target: posting.Target,
+) -> set[int]:
+    """Quarantine what the rules refuse, and records that the same day delivers twice with different content."""
+    found = [
+        (raw_id, record, reason)
+        for record, made in journals.items()
+        for raw_id, reason in zip(made.rejected["raw_id"].to_pylist(), made.rejected["reason"].to_pylist(), strict=True)
+    ]
+    for record, made in journals.items():
+        first: dict[str, bytes] = {}
+        for raw_id, source_id, print_ in zip(
+            made.entries["raw_id"].to_pylist(), made.entries["source_id"].to_pylist(), made.entries["fingerprint"].to_pylist(), strict=True
+        ):
+            if first.setdefault(source_id, print_) != print_:
+                found.append((raw_id, record, f"{record} {source_id} was delivered before on this day with other content"))
+    if found:
+        at = {r: row for row, r in enumerate(documents["raw_id"].to_pylist())}
+        streams, origins = documents["stream"].to_pylist(), documents["origin_id"].to_pylist()
+        refusals = [Refusal(r, streams[at[r]], origins[at[r]], record, "posting", reason) for r, record, reason in found]
+    else:
+        refusals = []
+    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=target.at)
+    return {raw_id for raw_id, _, _ in found}
+
+
+_NO_ENTRIES = pa.schema(
+    [
+        ("raw_id", pa.int64()), ("record", pa.string()), ("source_id", pa.string()), ("rule", pa.string()), ("rule_version", pa.int64()),
+        ("occurred_on", pa.date32()), ("currency", pa.string()), ("line_count", pa.int64()), ("fingerprint", pa.binary(32)),
+    ]
+)  # fmt: skip
+_NO_LINES = pa.schema(
+    [
+        ("entry", pa.int64()), ("line_no", pa.int64()), ("role", pa.string()), ("currency", pa.string()),
+        ("amount_minor", pa.int64()), ("base_minor", pa.int64()),
+    ]
+)  # fmt: skip
+
+
+def _one_journal(journals: dict[str, Journal], rejected: set[int]) -> tuple[pa.Table, pa.Table]:
+    """All records' entries in one table, each identity once, without those of rejected payloads."""
+    entries, lines, offset = [_NO_ENTRIES.empty_table()], [_NO_LINES.empty_table()], 0
+    for made in journals.values():
+        entries.append(made.entries.cast(_NO_ENTRIES))
+        lines.append(made.lines.set_column(0, "entry", pc.add(made.lines["entry"], offset)).cast(_NO_LINES))
+        offset += made.entries.num_rows
+    all_entries, all_lines = pa.concat_tables(entries), pa.concat_tables(lines)
+    keep = np.ones(all_entries.num_rows, np.bool_)
+    if rejected:
+        keep &= ~np.isin(all_entries["raw_id"].to_numpy(), list(rejected))
+    keys = pc.binary_join_element_wise(all_entries["record"], all_entries["source_id"], "\x1f").to_pylist()
+    if len(set(keys)) < len(keys):
+        seen: set[str] = set()
+        for row in np.flatnonzero(keep).tolist():
+            keep[row] = keys[row] not in seen
+            seen.add(keys[row])
+    if keep.all():
+        return all_entries, all_lines
+    renumber = np.cumsum(keep) - 1
+    entry = np.asarray(all_lines["entry"].to_numpy(), np.int64)
+    mask = keep[entry] if len(entry) else np.zeros(0, np.bool_)
+    kept = all_lines.filter(pa.array(mask)).set_column(0, "entry", pa.array(renumber[entry[mask]], pa.int64()))
+    return all_entries.filter(pa.array(keep)), kept
+
+
+def _fates(
+    documents: pa.Table,
+    tables: dict[str, pa.Table],
+    journals: dict[str, Journal],
+    done: posting.Posted,
+    refused: dict[int, str],
+    rejected: set[int],
+    stale: set[int],
+    connection: Connection,
+    link: Link,
+    sync_date: date,
+) -> pa.Table:
+    """One fate per payload: quarantined before superseded before posted before ignored before reference."""
+    posted = {raw_id for made in journals.values() for raw_id in made.entries["raw_id"].to_pylist()}
+    reasons: dict[int, str] = {}
+    for made in journals.values():
+        for raw_id, reason in zip(made.ignored["raw_id"].to_pylist(), made.ignored["reason"].to_pylist(), strict=True):
+            reasons.setdefault(raw_id, reason)
+    why = staging.refused_ids(connection, link.name, sync_date, ("posting",)) | refused
+    fate: list[str] = []
+    reason_of: list[str] = []
+    for raw_id, is_gone in zip(documents["raw_id"].to_pylist(), documents["is_gone"].to_pylist(), strict=True):
+        if raw_id in refused or raw_id in rejected:
+            fate.append("quarantined")
+            reason_of.append(why.get(raw_id, ""))
+        elif raw_id in stale:
+            fate.append("superseded")
+            reason_of.append("a newer version of this record")
+        elif is_gone:
+            fate.append("ignored")
+            reason_of.append("removed at the source")
+        elif raw_id in posted:
+            fate.append("posted")
+            reason_of.append("")
+        elif raw_id in reasons:
+            fate.append("ignored")
+            reason_of.append(reasons[raw_id])
+        else:
+            fate.append("reference")
+            reason_of.append("")
+    return pa.table(
+        {
+            "raw_id": documents["raw_id"],
+            "stream": documents["stream"],
+            "source_id": documents["origin_id"],
+            "fate": pa.array(fate, pa.string()),
+            "reason": pa.array(reason_of, pa.string()),
+            "units": documents["units"],
+            "control_amount": documents["control_amount"],
+            "control_currency": documents["control_currency"],
+            "version_at": documents["version_at"],
+        }
+    )
+
+
+# the whole day ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Day:
+    """A connection's day from pull to posting; `error` says why it stopped."""
+
+    connection: str
+    sync_date: date
+    pulls: list[raw.Pull] = field(default_factory=list)
+    staged: Staged | None = None
+    checked: Checked | None = None
+    posted: PostedDay | None = None
+    error: str | None = None
+
+
+def run_day(runtime: Runtime, name: str, sync_date: date, run_id: str) -> Day:
+    """All four steps without Dagster, for tests and tools; a closed gate ends in `error`, other faults are raised."""
+    link = runtime.link(name)
+    day = Day(name, sync_date)
+    day.pulls = [pull(runtime, link, stream, sync_date, run_id) for stream in link.source.streams]
+    day.staged = stage(runtime, link, sync_date, run_id)
+    day.checked = check(runtime, link, sync_date, run_id)
+    try:
+        day.posted = post(runtime, link, sync_date, run_id)
+    except GateClosed as error:
+        day.error = str(error)
+    return day
+
