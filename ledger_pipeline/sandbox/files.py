@@ -1,4 +1,4 @@
-"""The files that the sample company gets: a CAMT.053 statement a day for the EUR account, a CSV a day from the stall."""
+"""The files that the sample company gets: a CAMT.053 statement a day for the EUR account, a CSV a day from the till."""
 
 from __future__ import annotations
 
