@@ -244,7 +244,7 @@ class Guard:
 
     def _check_repeat(self, page: Page, ids: Mapping[str, list[str | None]]) -> None:
         flat: list[Any] = [(name, key) for name, keys in ids.items() for key in keys]
-        if any(key is None for _, key in flat):
+        if self.keeps_versions or any(key is None for _, key in flat):
             flat = [bytes(item) for item in page.items]
         if flat and hash(tuple(flat)) in self._listings:
             raise self.fault("repeat", page.number, "it has the same records as an earlier page")

@@ -20,9 +20,12 @@ _NAMES = (
 )
 _PATTERNS = (
     re.compile(rf"(?i)(?P<keep>(?<![\w-])(?:{_NAMES}|key|code)=)[^&#\s'\"<>,;)]+"),
-    re.compile(rf"(?i)(?P<keep>(?<![\w-])\\?[\"'](?:{_NAMES})\\?[\"']\s*:\s*\\?[\"'])(?:[^\"'\\]|\\[^\"'])+"),
+    re.compile(rf"(?i)(?P<keep>\"(?:{_NAMES})\"\s*:\s*\")(?:[^\"\\]|\\.)+"),
+    re.compile(rf"(?i)(?P<keep>'(?:{_NAMES})'\s*:\s*')(?:[^'\\]|\\.)+"),
+    re.compile(rf"(?i)(?P<keep>\\\"(?:{_NAMES})\\\"\s*:\s*\\\")(?:[^\"\\]|\\[^\"])+"),  # JSON inside JSON
     re.compile(
-        r"(?i)(?P<keep>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]*(?:token|key|secret)|plaid-secret):\s*)[^\r\n]+"
+        r"(?i)(?P<keep>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]*(?:token|key|secret)|plaid-secret):\s*)"
+        r"[^\r\n]+"
     ),
     re.compile(r"(?i)(?P<keep>\b(?:Bearer|Basic)\s+)[\w.~+/=-]{6,}"),
     re.compile(r"(?P<keep>//)[^/@\s]+(?=@)"),
@@ -96,6 +99,8 @@ class Redactor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
+        if record.exc_info and record.exc_info[0]:
+            # Formatted here for good: another handler may have cached the plain text, or may format `exc_info` itself.
             record.exc_text = self(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
         return True

@@ -1,0 +1,172 @@
+"""A canary key must not come out: not in errors, tracebacks or logs, however the other side echoes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import traceback
+from urllib.parse import quote
+
+import pytest
+
+from ledger_pipeline.connect.auth import (
+    Basic,
+    Bearer,
+    BodyKeys,
+    FileTokenStore,
+    HeaderKeys,
+    OAuth2Refresh,
+    Secret,
+    Token,
+)
+from ledger_pipeline.connect.errors import ConnectError
+from ledger_pipeline.connect.redact import Redactor
+
+from .conftest import Answer, to_json
+
+CANARY = 'sk_live/c4n+ary=%&"4711'
+
+
+def forms(secret: str) -> list[str]:
+    pair = f"user:{secret}".encode()
+    encoded = [base64.b64encode(data).decode().rstrip("=") for data in (secret.encode(), pair)]
+    return [secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1], *encoded]
+
+
+AUTHS = {
+    "bearer": Bearer(Secret(CANARY)),
+    "basic": Basic("user", Secret(CANARY)),
+    "header": HeaderKeys({"X-Odd-Name": Secret(CANARY)}),
+    "body": BodyKeys({"odd_name": Secret(CANARY)}),
+}
+
+
+def echo(status: int, fault: str = ""):
+    def script(got):
+        body = json.dumps({"sent": got.headers, "path": got.path, "query": got.query}).encode() + got.body
+        return Answer(status, body, fault=fault)
+
+    return script
+
+
+@pytest.mark.parametrize("name", AUTHS)
+@pytest.mark.parametrize(
+    ("status", "fault"), [(400, ""), (401, ""), (429, ""), (500, ""), (200, "reset"), (200, "truncate")]
+)
+def test_a_key_is_in_no_error_and_no_log(serve, connect, caplog, name, status, fault):
+    server = serve(echo(status, fault))
+    client = connect(server.url, AUTHS[name], max_attempts=2)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConnectError) as caught:
+        client.request("POST", "/x", params={"api_key": CANARY}, json={}, is_safe=True)
+    text = (
+        "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(vars(caught.value)) + caplog.text
+    )
+    leaked = [form for form in forms(CANARY) if form in text]
+    assert leaked == []
+    assert CANARY in server.got[0].query["api_key"], "the key must have been sent, or this test shows nothing"
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+def test_a_key_with_a_line_end_is_refused_without_being_shown(serve, connect):
+    server, auth = serve([Answer()]), Bearer(Secret("canary-4711\n"))
+    with pytest.raises(ConnectError, match="line end in a key") as caught:
+        connect(server.url, auth).get("/x")
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    assert server.got == []
+
+
+def test_tokens_that_came_later_are_masked_too(serve, connect, tmp_path):
+    def script(got):
+        if got.path == "/token":
+            return to_json({"access_token": "canary-access", "refresh_token": "canary-refresh-2", "expires_in": 3600})
+        return Answer(
+            400,
+            b"you sent " + got.headers["Authorization"].removeprefix("Bearer ").encode() + b" after canary-refresh-2",
+        )
+
+    server = serve(script)
+    store = FileTokenStore(tmp_path)
+    store.save("stripe_us", Token("old", "canary-refresh-1", 0.0))
+    auth = OAuth2Refresh("stripe_us", f"{server.url}/token", "id", Secret("canary-client"), store)
+    with pytest.raises(ConnectError, match=r"you sent \*\*\* after \*\*\*"):
+        connect(server.url, auth).get("/x")
+    assert "canary" not in repr(auth)
+
+
+def test_a_token_endpoint_that_echoes_is_masked(serve, connect, tmp_path):
+    server = serve(lambda got: Answer(400, b'{"error": "invalid_grant", "error_description": "' + got.body + b'"}'))
+    auth = OAuth2Refresh(
+        "stripe_us",
+        f"{server.url}/token",
+        "id",
+        Secret("canary-client"),
+        FileTokenStore(tmp_path),
+        client_auth="body",
+        first=Secret("canary-first"),
+    )
+    with pytest.raises(ConnectError, match="invalid_grant") as caught:
+        connect(server.url, auth).get("/x")
+    assert b"canary-first" in server.got[0].body
+    assert "canary" not in str(caught.value)
+
+
+def test_secrets_do_not_print():
+    secret = Secret(CANARY)
+    assert {str(secret), repr(secret), f"{secret}", f"{[secret]}"} == {"***", "[***]"}
+    assert CANARY not in repr(Bearer(secret)) + repr(BodyKeys({"a": secret})) + repr(Token(CANARY, CANARY))
+    assert secret == Secret(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("GET /x?api_key=abc123&limit=5", "GET /x?api_key=***&limit=5"),
+        ("/x?limit=5&access_token=abc", "/x?limit=5&access_token=***"),
+        ("Authorization: Bearer abcdef123", "Authorization: ***"),
+        ("sent Bearer abcdef123 twice", "sent Bearer *** twice"),
+        ("Cookie: a=b; c=d\nHost: x", "Cookie: ***\nHost: x"),
+        ("X-Shopify-Access-Token: shpat_1", "X-Shopify-Access-Token: ***"),
+        ('{"client_secret": "abc", "n": 1}', '{"client_secret": "***", "n": 1}'),
+        ('{"refresh_token":"a\\"b"}', '{"refresh_token":"***"}'),
+        ("{'password': 'a', 'n': 1}", "{'password': '***', 'n': 1}"),
+        (r'{"sent":"{\"secret\":\"abc\",\"n\":1}"}', r'{"sent":"{\"secret\":\"***\",\"n\":1}"}'),
+        ("https://user:pass@example.com/x", "https://***@example.com/x"),
+    ],
+)
+def test_what_looks_like_a_key_is_masked_without_being_known(text, masked):
+    assert Redactor()(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"code": "THROTTLED", "error_code": "ITEM_LOGIN_REQUIRED"}',
+        "/x?limit=5&starting_after=txn_1&page_token=abc",
+        "the token expired at 10:00",
+        '{"next_token": "abc", "idempotency": 1}',
+    ],
+)
+def test_what_is_no_key_stays_readable(text):
+    assert Redactor()(text) == text
+
+
+def test_as_a_logging_filter_it_masks_arguments_and_tracebacks(caplog):
+    logger = logging.getLogger("connect.redact.test")
+    key = "canary-4711"
+    caplog.handler.addFilter(redactor := Redactor([Secret(key)]))
+    try:
+        try:
+            raise ValueError(f"{key} in an error")
+        except ValueError:
+            logger.exception("%s in an argument", key)
+    finally:
+        caplog.handler.removeFilter(redactor)
+    assert "canary" not in caplog.text
+    assert "*** in an argument" in caplog.text
+    assert "ValueError: *** in an error" in caplog.text
+
+
+def test_a_short_secret_does_not_scramble_everything():
+    assert Redactor(["a", "ab"])("a cabbage") == "a cabbage"
