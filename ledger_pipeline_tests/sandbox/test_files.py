@@ -6,9 +6,9 @@ import csv
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
-from lxml import etree
 
 from ledger_pipeline.sandbox.company import Company
 from ledger_pipeline.sandbox.files import write_bank_statement, write_files, write_stall_csv
@@ -23,21 +23,21 @@ def company() -> Company:
     return Company()
 
 
-def statement(path: Path) -> etree._Element:
-    (found,) = etree.parse(str(path)).getroot().findall("c:BkToCstmrStmt/c:Stmt", NAMES)
+def statement(path: Path) -> ET.Element:
+    (found,) = ET.parse(path).getroot().findall("c:BkToCstmrStmt/c:Stmt", NAMES)  # noqa: S314 (our own file)
     return found
 
 
-def text(element: etree._Element, path: str) -> str:
+def text(element: ET.Element, path: str) -> str:
     return element.findtext(path, namespaces=NAMES) or ""
 
 
-def signed(element: etree._Element) -> Decimal:
+def signed(element: ET.Element) -> Decimal:
     amount = Decimal(text(element, "c:Amt"))
     return amount if text(element, "c:CdtDbtInd") == "CRDT" else -amount
 
 
-def balance(found: etree._Element, code: str) -> Decimal:
+def balance(found: ET.Element, code: str) -> Decimal:
     (row,) = [one for one in found.findall("c:Bal", NAMES) if text(one, "c:Tp/c:CdOrPrtry/c:Cd") == code]
     return signed(row)
 
@@ -86,11 +86,12 @@ def test_two_identical_entries_differ_in_their_references_only(company: Company,
     rows = statement(write_bank_statement(company, WEEK[2], tmp_path)).findall("c:Ntry", NAMES)
     assert len({text(row, "c:AcctSvcrRef") for row in rows}) == len(rows) == 2
     for row in rows:
+        row.tail = None
         for name in ("c:NtryRef", "c:AcctSvcrRef"):
             child = row.find(name, NAMES)
             assert child is not None
             row.remove(child)
-    one, two = (etree.tostring(row, method="c14n") for row in rows)
+    one, two = (ET.tostring(row) for row in rows)
     assert one == two
 
 
