@@ -98,6 +98,8 @@ class ScheduleConfig(_Model):
 
     cron: str = "30 2 * * *"
     time_zone: str = "UTC"
+    is_running: bool = True
+    """False: the schedule waits until somebody switches it on in the UI."""
     start: str = "2026-10-01"
     """First sync date (YYYY-MM-DD) that partitions offer."""
 

@@ -1,0 +1,57 @@
+"""A failed run reaches a person: in the log, and at a webhook URL where one is configured."""
+
+import logging
+
+import dagster as dg
+import requests
+
+from ledger_pipeline import config as configuration
+from ledger_pipeline.config import LedgerConfig
+
+log = logging.getLogger(__name__)
+TIMEOUT_SECONDS = 10
+
+
+def failure_sensor(config: LedgerConfig) -> dg.SensorDefinition:
+    """Reports every failed run with its connection, partition and error in a sentence."""
+
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=15,
+        description="Writes an alert for every failed run, and posts it to alerts.webhook_url.",
+    )
+    def failed_runs(context: dg.RunFailureSensorContext) -> None:
+        send(config, alert_of(context))
+
+    return failed_runs
+
+
+def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
+    """What a person needs to know, and where to look."""
+    run = context.dagster_run
+    errors = [e.event_specific_data.error_display_string for e in context.get_step_failure_events() if e.event_specific_data]  # type: ignore[union-attr]
+    first = (errors or [context.failure_event.message or "no message"])[0]
+    return {
+        "job": run.job_name,
+        "connection": run.tags.get("ledger/connection", "–"),
+        "partition": run.tags.get("dagster/partition", "–"),
+        "run_id": run.run_id,
+        "error": sentence(first),
+    }
+
+
+def sentence(error: str) -> str:
+    """The last line of a chain of errors that says something, without its traceback."""
+    lines = [line.strip() for line in error.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
+    told = [line for line in lines if not line.startswith(("Stack Trace", "The above exception", "dagster._core.errors.DagsterExecution"))]
+    return (told or ["unknown error"])[0][:500]
+
+
+def send(config: LedgerConfig, alert: dict[str, str]) -> None:
+    """To the log always; to the webhook as {"text": …} (Slack's form) together with the fields."""
+    text = f"{alert['job']} failed for {alert['connection']}, {alert['partition']}: {alert['error']} (run {alert['run_id']})"
+    log.error(text)
+    url = str(configuration.resolve(config.alerts.webhook_url))
+    if url:
+        requests.post(url, json={"text": text, **alert}, timeout=TIMEOUT_SECONDS).raise_for_status()

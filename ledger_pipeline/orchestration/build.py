@@ -1,0 +1,26 @@
+"""The one assembler: ledger.yaml → Definitions. Reads that file and the sources' declarations, opens nothing."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ledger_pipeline.orchestration import alerts, assets, books, jobs
+from ledger_pipeline.orchestration.resources import Ledger
+from ledger_pipeline.orchestration.runtime import Runtime
+
+
+def build_defs(config_path: Path | None = None) -> dg.Definitions:
+    """Definitions of a configuration; of the working folder's ledger.yaml, else the sandbox company's, when none is given."""
+    runtime = Runtime.from_file(config_path)
+    partitions = jobs.partitions(runtime.config)
+    made = [assets.of_connection(runtime.config, name, partitions) for name in jobs.enabled(runtime.config)]
+    nightly, books_job = jobs.jobs(runtime.config, partitions)
+    return dg.Definitions(
+        assets=[*(a for group in made for a in group.assets), *books.assets(runtime.config, partitions)],
+        asset_checks=[c for group in made for c in group.checks],
+        jobs=[nightly, books_job],
+        schedules=[jobs.schedule(runtime.config, nightly)],
+        sensors=[jobs.books_sensor(runtime.config, books_job), alerts.failure_sensor(runtime.config)],
+        resources={"ledger": Ledger(config_path=str(config_path or ""))},
+        executor=dg.in_process_executor,
+    )
