@@ -19,13 +19,12 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urljoin
 
 import msgspec
 import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationParseError
-from urllib3.util import parse_url
+from urllib3.util import Url, parse_url
 from urllib3.util.retry import Retry
 
 from ledger_pipeline.connect.auth import Auth, NoAuth
@@ -40,7 +39,7 @@ from ledger_pipeline.connect.errors import (
     TransportError,
 )
 from ledger_pipeline.connect.limits import Limit, RateLimit
-from ledger_pipeline.connect.paging import Change, Fetch
+from ledger_pipeline.connect.paging import Change, Fetch, absolute
 from ledger_pipeline.connect.redact import Redactor
 
 T = TypeVar("T")
@@ -64,9 +63,9 @@ class Request:
     method: str
     url: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    json: Any = None
-    data: Mapping[str, str] | bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: Any = field(default=None, repr=False)
+    data: Mapping[str, str] | bytes | None = field(default=None, repr=False)
     is_safe: bool = False
 
     def with_headers(self, headers: Mapping[str, str]) -> Request:
@@ -387,7 +386,7 @@ class Client:
                 or "Location" not in outcome.headers
             ):
                 return outcome
-            target = urljoin(outcome.url, outcome.headers["Location"])
+            target = absolute(outcome.url, outcome.headers["Location"])
             if _origin(target) != _origin(request.url):
                 raise outcome.fault(RedirectRefused, f"{outcome.status} to another host, {_host(target)}")
             if outcome.status in (301, 302, 303) and request.method not in SAFE_METHODS:
@@ -462,12 +461,14 @@ class Client:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = self._new_session()
+            # Else requests prepares every redirect, also one not taken, and for that reads its body without bound.
+            session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
             with self._lock:
                 self._sessions.append(session)
         return session
 
     def _require_tls(self, request: Request) -> None:
-        parsed = parse_url(request.url)
+        parsed = _parsed(request.url)
         host = (parsed.host or "").strip("[]")
         if parsed.scheme != "https" and not _is_loopback(host):
             raise self._error(RedirectRefused, request, f"{parsed.scheme}://{host} is not https")
@@ -485,8 +486,16 @@ def _plain_session() -> requests.Session:
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    parsed = parse_url(url)
+    parsed = _parsed(url)
     return parsed.scheme, parsed.host, parsed.port or {"https": 443, "http": 80}.get(parsed.scheme or "")
+
+
+def _parsed(url: str) -> Url:
+    """As urllib3 reads it, since urllib3 connects to it; empty where it is no URL, which is nobody's origin."""
+    try:
+        return parse_url(url)
+    except LocationParseError:
+        return Url()
 
 
 def _is_loopback(host: str) -> bool:
@@ -497,7 +506,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _host(url: str) -> str:
-    return parse_url(url).netloc or "?"
+    return _parsed(url).netloc or "?"
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

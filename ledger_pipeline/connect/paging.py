@@ -125,6 +125,14 @@ def _struct(tree: Mapping[str, Any]) -> Any:
     return msgspec.defstruct("Body", fields, rename={_attribute(key): key for key in tree}, gc=False)
 
 
+def absolute(base: str, target: str) -> str:
+    """A link as an absolute URL; one that cannot be read stays as it is, and the client refuses it."""
+    try:
+        return urljoin(base, target)
+    except ValueError:
+        return target
+
+
 def _attribute(key: str) -> str:
     return "f_" + key.encode().hex()
 
@@ -400,13 +408,13 @@ class LinkHeader(Pager):
         links = parse_header_links(response.headers.get("Link", ""))
         target = next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), None)
         items = _cut(("items", self.items, list[Raw]))(response)["items"]
-        return Page(number, items, response.json_bytes, target is not None, target and urljoin(response.url, target))
+        return Page(number, items, response.json_bytes, target is not None, target and absolute(response.url, target))
 
 
 @dataclass(frozen=True)
 class PageNumber(Pager):
-    """Numbered pages. Ends where `more` or `pages` (paths) say so, else at an empty page: a server may send less
-    than `limit` asks for.
+    """Numbered pages. Ends where `more`, `pages_path` or `total` (paths) say so, else at an empty page: a server may
+    send less than `limit` asks for.
     """
 
     items: str
@@ -430,7 +438,13 @@ class PageNumber(Pager):
     def read(self, response: Response, number: int, before: Page | None, guard: Guard) -> Page:
         known = (("more", self.more, bool), ("pages", self.pages_path, int), ("total", self.total, int))
         found = _cut(("items", self.items, list[Raw]), *(path for path in known if path[1]))(response)
-        has_more = found["more"] if self.more else number < found["pages"] if self.pages_path else bool(found["items"])
+        so_far = guard.pulled.count + len(found["items"])
+        if self.more:
+            has_more = found["more"]
+        elif self.pages_path:
+            has_more = number < found["pages"]
+        else:
+            has_more = bool(found["items"]) and (not self.total or so_far < found["total"])
         return Page(number, found["items"], response.json_bytes, has_more, str(self.start + number), found.get("total"))
 
 

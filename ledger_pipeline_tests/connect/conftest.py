@@ -36,7 +36,9 @@ class Got:
 
 @dataclass
 class Answer:
-    """`fault`: reset (RST instead of an answer), truncate (a Content-Length longer than the body), drip (a byte every `seconds`)."""
+    """`fault`: reset (RST instead of an answer), truncate (a Content-Length longer than the body), drip (a byte
+    every `seconds`).
+    """
 
     status: int = 200
     body: bytes = b"{}"
@@ -86,7 +88,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.got.append(got)
         self._answer(self.server.script(got))
 
-    do_POST = do_PUT = do_DELETE = do_GET
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def _answer(self, answer: Answer) -> None:
         if answer.fault == "reset":
@@ -155,7 +157,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def connect(clock: Clock) -> Iterator[Callable[..., Client]]:
-    """`connect(url, auth, limit, …)`: a client on the test's clock, with the longest back-off instead of a random one."""
+    """`connect(url, auth, limit, …)`: a client on the test's clock, with the longest back-off instead of a random
+    one.
+    """
     clients: list[Client] = []
 
     def make(url: str, *args: Any, **options: Any) -> Client:

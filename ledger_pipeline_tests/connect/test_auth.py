@@ -125,7 +125,6 @@ def test_an_expired_token_is_renewed_and_the_new_refresh_token_stored_before_use
             stored_at_use.append(store.load("xero_uk").refresh_token)
         return provider(got)
 
-    connect(serve(script).url, refresh_auth("", store)).auth.token_url = ""
     server = serve(script)
     connect(server.url, refresh_auth(server.url, store)).get("/x")
     assert stored_at_use == ["refresh-1"]
@@ -276,6 +275,10 @@ def test_the_token_file_is_the_owner_s_alone_and_replaced_whole(tmp_path):
 
 def test_a_lock_that_is_never_freed_ends_in_an_error(tmp_path):
     store = FileTokenStore(tmp_path, lock_seconds=0.1)
-    with store.lock("xero_uk"), store.lock("another"):
-        with pytest.raises(TransportError, match="lock"), store.lock("xero_uk"):
-            pass
+    with (
+        store.lock("xero_uk"),
+        store.lock("another"),
+        pytest.raises(TransportError, match="lock"),
+        store.lock("xero_uk"),
+    ):
+        pytest.fail("the lock was given twice")

@@ -237,6 +237,7 @@ def test_a_redirect_to_another_host_or_port_is_refused_before_anything_is_sent_t
         "http://127.0.0.1:{port}@evil.example/x",
         "https://127.0.0.1:{port}/x",
         "http://evil.example/x",
+        "http://[127.0.0.1:{port}/x",
     ],
 )
 def test_a_link_to_another_origin_is_refused(serve, connect, link):
@@ -250,6 +251,20 @@ def test_a_path_cannot_name_another_host(serve, connect):
     server = serve([FINE])
     connect(server.url + "/stripe_us").get("//evil.example/x")
     assert server.got[0].path == "/stripe_us/evil.example/x"
+
+
+@pytest.mark.parametrize("target", ["http://[bad", "http://127.0.0.1:port/", "//evil.example/", "file:///etc/passwd"])
+def test_a_redirect_that_leads_nowhere_readable_is_refused(serve, connect, target):
+    server = serve([Answer(302, headers={"Location": target})])
+    with pytest.raises(RedirectRefused, match="another host"):
+        connect(server.url).get("/x")
+    assert len(server.got) == 1
+
+
+def test_a_redirect_s_body_is_bounded_too(serve, connect):
+    server = serve([Answer(302, b"1" * 2_000_000, headers={"Location": "/y"}), FINE])
+    with pytest.raises(BadPayload, match="larger"):
+        connect(server.url, max_bytes=1_000_000).get("/x")
 
 
 def test_redirects_without_end_are_refused(serve, connect):

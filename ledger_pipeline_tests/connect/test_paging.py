@@ -386,8 +386,17 @@ def test_an_offset_listing_in_which_a_record_appears_is_read_on_without_a_gap(se
     assert ids(listing(Offset("items", limit=4), server)) == ALL
 
 
+def test_a_server_that_repeats_its_last_page_ends_at_the_total(serve, listing):
+    last = {"items": records(4, 8), "total": 8}
+    server = serve([to_json({"items": records(0, 4), "total": 8}), to_json(last), to_json(last)])
+    assert ids(listing(PageNumber("items", total="total"), server)) == ALL[:8]
+    assert len(server.got) == 2
+
+
 class Bank:
-    """Plaid's /transactions/sync: a page per cursor; `mutations` requests in the middle of a loop are answered with the error."""
+    """Plaid's /transactions/sync: a page per cursor; `mutations` requests in the middle of a loop are answered with
+    the error.
+    """
 
     def __init__(self, mutations: int) -> None:
         self.mutations = mutations
