@@ -1,7 +1,7 @@
 """Transport faults on demand: throttling, server errors, reset and truncated connections, slowness, expired tokens.
 
-A fault names a route pattern and how often it strikes; the middleware lets it happen on the real socket. Kinds that only
-the answer itself can show (a shifted page, a stale count) are handed to the route in the request's scope.
+A fault names a route pattern and how often it strikes; the middleware lets it happen on the real socket. Kinds that
+only the answer itself can show (a shifted page, a stale count) are handed to the route in the request's scope.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Refusal = Callable[[str, float], Response]
 
 @dataclass
 class Fault:
-    """Strikes `times` times on requests whose path (without its first slash) matches `route`, after `after` of them passed.
+    """Strikes `times` requests whose path (without its first slash) matches `route`, after `after` of them passed.
 
     `contains` narrows it to requests whose body has that text (all of Shopify is one path); `seconds` is for slow,
     `retry_after` for 429 and 503.
@@ -83,7 +83,7 @@ class FaultBook:
         self.faults.clear()
 
     def strike(self, path: str, body: bytes) -> Fault | None:
-        """The fault that this request meets, if any. Each fault counts every request that it is about; one strikes at a time."""
+        """The fault that this request meets, if any. Each counts all requests that it is about; one strikes."""
         due = None
         for fault in self.faults:
             if not fault.is_about(path, body):

@@ -1,8 +1,8 @@
-"""The sandbox company's servers in one process: every connection under its own path prefix, in its provider's own wire format.
+"""The sandbox company's servers in one process: each connection under its own path, in its provider's own wire format.
 
 `/stripe_us/v1/charges` is Stripe, `/shopify_us/admin/api/…` is Shopify. What a system answers is written in its
-`sources/<system>/sandbox.py` (or `targets/<system>/sandbox.py`), found by walking those folders. `/_control` sets the clock and
-the faults; `/_truth` is what the books must come to.
+`sources/<system>/sandbox.py` (or `targets/<system>/sandbox.py`), found by walking those folders. `/_control` sets the
+clock and the faults; `/_truth` is what the books must come to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from ledger_pipeline.sandbox.faults import Fault, FaultBook, FaultMiddleware, SandboxProtocol
+from ledger_pipeline.sandbox.faults import Fault, FaultMiddleware, SandboxProtocol
 from ledger_pipeline.sandbox.wire import FAULT_KEY, Clock, Site, iso_z, json_response
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def create_app(
     faults: Iterable[Fault | dict[str, Any]] = (),
     site: Site | None = None,
 ) -> Starlette:
-    """The whole sandbox as one application. `site` sets the limits (for tests: Site(restore_rate=1e9) never throttles)."""
+    """The whole sandbox as one application. `site` sets the limits (Site(restore_rate=1e9) never throttles)."""
     clock = clock or Clock()
     site = site or Site()
     site.faults.add(faults)
@@ -187,7 +187,7 @@ def _control(company: Company, clock: Clock, site: Site) -> list[Route]:
 
 
 async def _truth(company: Company, request: Request) -> Response:
-    from ledger_pipeline.sandbox.truth import truth  # noqa: PLC0415  (only this route needs it)
+    from ledger_pipeline.sandbox.truth import truth
 
     try:
         through = date.fromisoformat(request.query_params["through"])

@@ -1,4 +1,4 @@
-"""What every sandbox server needs: the clock, the site that routes are built on, JSON answers, and walks over local days."""
+"""What every sandbox server needs: the clock, the site that routes stand on, JSON answers, walks over local days."""
 
 from __future__ import annotations
 
@@ -50,13 +50,16 @@ class Clock:
 class Site:
     """What `routes(company, clock, connection, site)` may use besides the company: faults and the knobs of the limits.
 
-    `bucket` points that restore at `restore_rate` a second limit Shopify; `bulk_polls` is how often a bulk operation
-    is asked for before it is COMPLETED.
+    `bucket` points that restore at `restore_rate` a second limit Shopify, and a query may cost `max_cost`; with
+    `is_money_free` MoneyBag and MoneyV2 cost nothing. `bulk_polls` is how often a bulk operation is asked for before
+    it is COMPLETED.
     """
 
     faults: FaultBook = field(default_factory=FaultBook)
     bucket: float = 2000.0
     restore_rate: float = 100.0
+    max_cost: int = 1000
+    is_money_free: bool = False
     bulk_polls: int = 2
 
 

@@ -21,7 +21,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ledger_pipeline.sandbox.events import BankAccount, BankLine
-from ledger_pipeline.sandbox.wire import Clock, Site, days_between, iso_z, json_response, local_day, major, opaque, zone_of
+from ledger_pipeline.sandbox.wire import (
+    Clock,
+    Site,
+    days_between,
+    iso_z,
+    json_response,
+    local_day,
+    major,
+    opaque,
+    zone_of,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -66,7 +76,9 @@ def refusal(kind: str, retry_after: float) -> Response:
         message = "the login details of this item have changed (credentials, MFA, or required user action)"
         error = PlaidError("ITEM_ERROR", "ITEM_LOGIN_REQUIRED", message)
     elif kind == "429":
-        error = PlaidError("RATE_LIMIT_EXCEEDED", "TRANSACTIONS_LIMIT", "rate limit exceeded for attempts to access this item", 429)
+        error = PlaidError(
+            "RATE_LIMIT_EXCEEDED", "TRANSACTIONS_LIMIT", "rate limit exceeded for attempts to access this item", 429
+        )
     else:
         error = PlaidError("API_ERROR", "INTERNAL_SERVER_ERROR", "an unexpected error occurred", int(kind))
     headers = {"Retry-After": f"{retry_after:g}"} if kind in ("429", "503") else {}
@@ -75,14 +87,18 @@ def refusal(kind: str, retry_after: float) -> Response:
 
 @dataclass(frozen=True)
 class Cursor:
-    """`since` is what the owner knew before this loop, `until` the loop's own end; `offset` of 0 and no `until` is between loops."""
+    """`since` is what its owner knew before the loop, `until` the loop's own end; between loops there is no `until`."""
 
     since: datetime | None
     until: datetime | None = None
     offset: int = 0
 
     def text(self, connection: str) -> str:
-        parts = [connection, *("" if one is None else one.isoformat() for one in (self.since, self.until)), str(self.offset)]
+        parts = [
+            connection,
+            *("" if one is None else one.isoformat() for one in (self.since, self.until)),
+            str(self.offset),
+        ]
         return base64.b64encode("|".join(parts).encode()).decode()
 
     @classmethod
@@ -90,7 +106,9 @@ class Cursor:
         try:
             owner, since, until, offset = base64.b64decode(text, validate=True).decode().split("|")
             found = cls(
-                datetime.fromisoformat(since) if since else None, datetime.fromisoformat(until) if until else None, int(offset)
+                datetime.fromisoformat(since) if since else None,
+                datetime.fromisoformat(until) if until else None,
+                int(offset),
             )
         except (ValueError, binascii.Error) as error:
             raise PlaidError("INVALID_INPUT", "INVALID_FIELD", "cursor not associated with access_token") from error
@@ -113,7 +131,8 @@ class Item:
         for day in days_between(max(first, self.company.start), last):
             if day not in self._kept:
                 found = [
-                    line for account in self.bank_accounts
+                    line
+                    for account in self.bank_accounts
                     for line in self.company.bank_lines(self.connection, account.account_id, day)
                 ]
                 self._kept[day] = sorted(found, key=lambda line: (line.at, line.line_id))
@@ -151,10 +170,15 @@ class Item:
             raise PlaidError(
                 "TRANSACTIONS_ERROR",
                 "TRANSACTIONS_SYNC_MUTATION_DURING_PAGINATION",
-                "Underlying transaction data changed since last page was fetched. Please restart pagination from last update.",
+                "Underlying transaction data changed since last page was fetched. Please restart pagination from last "
+                "update.",
             )
         added, modified, removed = self.changes(cursor.since, until)
-        entries = [("added", one) for one in added] + [("modified", one) for one in modified] + [("removed", one) for one in removed]
+        entries = (
+            [("added", one) for one in added]
+            + [("modified", one) for one in modified]
+            + [("removed", one) for one in removed]
+        )
         end = cursor.offset + count
         has_more = end < len(entries)
         page: dict[str, list[Any]] = {"added": [], "modified": [], "removed": []}
@@ -177,8 +201,11 @@ class Item:
         current = self.company.bank_balance(self.connection, account.account_id, now)
         lines = self.lines(self.company.start, local_day(now, self.zone))
         pending = sum(
-            line.amount for line in lines
-            if line.is_pending and line.account_id == account.account_id and line.at <= now
+            line.amount
+            for line in lines
+            if line.is_pending
+            and line.account_id == account.account_id
+            and line.at <= now
             and not (line.removed_at and line.removed_at <= now)
         )
         return {
@@ -243,16 +270,14 @@ def transaction(line: BankLine, now: datetime) -> dict[str, Any]:
         "date": line.day,
         "datetime": iso_z(line.at),
         "iso_currency_code": None if line.wire_currency else line.currency,
-        "location": dict.fromkeys(("address", "city", "country", "lat", "lon", "postal_code", "region", "store_number")),
+        "location": dict.fromkeys(_LOCATION),
         "logo_url": None,
         "merchant_entity_id": counterparty["entity_id"] if is_card else None,
         "merchant_name": payer,
         "name": name,
         "original_description": name,
         "payment_channel": "in store" if is_card else "other",
-        "payment_meta": dict.fromkeys(
-            ("by_order_of", "payee", "payer", "payment_method", "payment_processor", "ppd_id", "reason", "reference_number")
-        ),
+        "payment_meta": dict.fromkeys(_PAYMENT_META),
         "pending": line.is_pending,
         "pending_transaction_id": line.replaces_pending_id,
         "personal_finance_category": {
@@ -268,6 +293,10 @@ def transaction(line: BankLine, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_LOCATION = ("address", "city", "country", "lat", "lon", "postal_code", "region", "store_number")
+_PAYMENT_META = (
+    "by_order_of", "payee", "payer", "payment_method", "payment_processor", "ppd_id", "reason", "reference_number",
+)  # fmt: skip
 _DETAILED = {
     "RENT_AND_UTILITIES": "RENT_AND_UTILITIES_RENT",
     "TRANSFER_IN": "TRANSFER_IN_ACCOUNT_TRANSFER",
@@ -282,9 +311,11 @@ _DETAILED = {
 
 def webhook_key() -> EllipticCurvePrivateKey:
     """The P-256 key that the sandbox signs webhooks with; derived, so that nobody has to keep it."""
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  (only webhooks need it)
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    return ec.derive_private_key(int.from_bytes(sha256(b"ledger_pipeline sandbox plaid webhooks").digest(), "big") >> 1, ec.SECP256R1())
+    return ec.derive_private_key(
+        int.from_bytes(sha256(b"ledger_pipeline sandbox plaid webhooks").digest(), "big") >> 1, ec.SECP256R1()
+    )
 
 
 def webhook_jwk() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sandbox's Stripe: lists newest first with starting_after, objects in the shape of API 2026-10-28, errors as Stripe words them.
+"""The sandbox's Stripe: lists newest first with starting_after, objects as of API 2026-10-28, errors in Stripe's words.
 
 Objects are rendered from the company's facts as of the clock; shapes are checked against the published OpenAPI schemas.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -75,7 +75,11 @@ def missing(noun: str, object_id: str, param: str = "id") -> StripeError:
 def refusal(kind: str, retry_after: float) -> Response:
     """Stripe's own answer to a planned fault: 429, 500, 503 or expired_token."""
     if kind == "expired_token":
-        error = {"code": "api_key_expired", "message": "Expired API Key provided: sk_test_*****", "type": "invalid_request_error"}
+        error = {
+            "code": "api_key_expired",
+            "message": "Expired API Key provided: sk_test_*****",
+            "type": "invalid_request_error",
+        }
         return json_response({"error": error | {"doc_url": DOC + "api-key-expired"}}, 401)
     if kind == "429":
         error = {
@@ -145,13 +149,21 @@ def read_query(request: Request, resource: Resource) -> Query:
             plain[name] = value
         else:
             raise StripeError(
-                400, f"Received unknown parameter: {name}", code="parameter_unknown", param=name, doc_url=DOC + "parameter-unknown"
+                400,
+                f"Received unknown parameter: {name}",
+                code="parameter_unknown",
+                param=name,
+                doc_url=DOC + "parameter-unknown",
             )
     limit = _integer("limit", plain.pop("limit", "10"))
     if limit > MAX_LIMIT:
-        raise StripeError(400, f"This value must be less than or equal to 100 (it currently is '{limit}').", param="limit")
+        raise StripeError(
+            400, f"This value must be less than or equal to 100 (it currently is '{limit}').", param="limit"
+        )
     if limit < 1:
-        raise StripeError(400, f"This value must be greater than or equal to 1 (it currently is '{limit}').", param="limit")
+        raise StripeError(
+            400, f"This value must be greater than or equal to 1 (it currently is '{limit}').", param="limit"
+        )
     after, before = plain.pop("starting_after", None), plain.pop("ending_before", None)
     if after and before:
         raise StripeError(400, "You may only specify one of these parameters: starting_after, ending_before.")
@@ -161,7 +173,11 @@ def read_query(request: Request, resource: Resource) -> Query:
 def _integer(name: str, value: str) -> int:
     if not re.fullmatch(r"-?\d+", value):
         raise StripeError(
-            400, f"Invalid integer: {value}", code="parameter_invalid_integer", param=name, doc_url=DOC + "parameter-invalid-integer"
+            400,
+            f"Invalid integer: {value}",
+            code="parameter_invalid_integer",
+            param=name,
+            doc_url=DOC + "parameter-invalid-integer",
         )
     return int(value)
 
@@ -186,7 +202,9 @@ class Account:
                 self.balance_transaction,
                 filters=("payout", "type", "currency", "source"),
             ),
-            Resource("charge", "charges", lambda day: self._of_kind("charge", day), self.charge, filters=("payment_intent",)),
+            Resource(
+                "charge", "charges", lambda day: self._of_kind("charge", day), self.charge, filters=("payment_intent",)
+            ),
             Resource("refund", "refunds", lambda day: self._of_kind("refund", day), self.refund, filters=("charge",)),
             Resource(
                 "payout",
@@ -204,11 +222,14 @@ class Account:
     # Facts by day, each list oldest first.
 
     def _make_transactions(self, connection: str, day: date) -> list[Row]:
-        return sorted(((one.at, one.txn_id, one) for one in self.company.processor_transactions(connection, day)), key=_place)
+        return sorted(
+            ((one.at, one.txn_id, one) for one in self.company.processor_transactions(connection, day)), key=_place
+        )
 
     def _of_kind(self, kind: str, day: date) -> list[Row]:
         return sorted(
-            ((at, one.source_id, one) for at, _, one in self._transactions(self.connection, day) if one.kind == kind), key=_place
+            ((at, one.source_id, one) for at, _, one in self._transactions(self.connection, day) if one.kind == kind),
+            key=_place,
         )
 
     def _rare(self, kind: str, day: date) -> list[Row]:
@@ -234,7 +255,10 @@ class Account:
             if payout.failed_at is None:
                 happened.append(("payout.paid", payout.paid_at, payout))
         for dispute in self._back("dispute", day, DISPUTE_DAYS):
-            happened += [("charge.dispute.created", dispute.at, dispute), ("charge.dispute.closed", dispute.decided_at, dispute)]
+            happened += [
+                ("charge.dispute.created", dispute.at, dispute),
+                ("charge.dispute.closed", dispute.decided_at, dispute),
+            ]
         rows = []
         for name, at, subject in happened:
             if at is not None and local_day(at, self.zone) == day:
@@ -281,9 +305,9 @@ class Account:
         after = self._place_of(resource, query.starting_after, "starting_after") if query.starting_after else None
         if after:
             last = min(last, local_day(after[0], self.zone))
-        by_day = (resource.rows(day) for day in days_between(first, last, newest_first=True))
+        by_day: Iterable[list[Row]] = (resource.rows(day) for day in days_between(first, last, newest_first=True))
         if "payout" in query.filters:
-            by_day = iter([self._payout_rows(query.filters["payout"])])
+            by_day = [self._payout_rows(query.filters["payout"])]
         for rows in by_day:
             for row in reversed(rows):
                 if (after is None or _place(row) < _place(after)) and self._is_wanted(resource, row, query, now):
@@ -293,9 +317,11 @@ class Account:
         """The objects next before `ending_before` in the list, which are the next newer ones, oldest first."""
         first, last = self._span(resource, query, now)
         before = self._place_of(resource, str(query.ending_before), "ending_before")
-        by_day = (resource.rows(day) for day in days_between(max(first, local_day(before[0], self.zone)), last))
+        by_day: Iterable[list[Row]] = (
+            resource.rows(day) for day in days_between(max(first, local_day(before[0], self.zone)), last)
+        )
         if "payout" in query.filters:
-            by_day = iter([self._payout_rows(query.filters["payout"])])
+            by_day = [self._payout_rows(query.filters["payout"])]
         newer = (row for rows in by_day for row in rows if _place(row) > _place(before))
         return list(islice((row for row in newer if self._is_wanted(resource, row, query, now)), wanted))
 
@@ -310,14 +336,18 @@ class Account:
         return first, last
 
     def _payout_rows(self, payout_id: str) -> list[Row]:
-        """The transactions that a payout carries and the payout's own, oldest first; kept, because pages follow pages."""
+        """The transactions that a payout carries and the payout's own, oldest first; kept, as pages follow pages."""
         if payout_id in self._carried:
             return self._carried[payout_id]
         payout = self.company.find(self.connection, payout_id)
         if not isinstance(payout, Payout) or payout.at > self.clock.now():
             raise missing("payout", payout_id, "payout")
-        rows = [row for day in self._payout_days(payout) for row in self._transactions(self.connection, day)
-                if row[2].source_id == payout_id]
+        rows = [
+            row
+            for day in self._payout_days(payout)
+            for row in self._transactions(self.connection, day)
+            if row[2].source_id == payout_id
+        ]
         wanted = set(payout.member_ids)
         last = local_day(payout.at, self.zone)
         for day in days_between(self.company.start, last, newest_first=True):
@@ -341,7 +371,9 @@ class Account:
             return False
         if query.types and not any(_is_type(pattern, one.name) for pattern in query.types):
             return False
-        if resource.noun == "event" and (at < now - timedelta(days=EVENT_DAYS) or query.filters.get("type", one.name) != one.name):
+        if resource.noun == "event" and (
+            at < now - timedelta(days=EVENT_DAYS) or query.filters.get("type", one.name) != one.name
+        ):
             return False
         shown = {name: value for name, value in query.filters.items() if name != "payout" and resource.noun != "event"}
         if not shown and "arrival_date" not in query.ranges:
@@ -370,7 +402,11 @@ class Account:
         if one is None or resource.noun not in ("balance transaction", "charge", "refund"):
             return None
         is_right = one.txn_id == object_id if resource.noun == "balance transaction" else one.kind == resource.noun
-        return (one.at, object_id, one) if is_right and (one.txn_id == object_id) == (resource.noun == "balance transaction") else None
+        return (
+            (one.at, object_id, one)
+            if is_right and (one.txn_id == object_id) == (resource.noun == "balance transaction")
+            else None
+        )
 
     def _shifted(self, resource: Resource, now: datetime, query: Query) -> list[Row]:
         """A record that came in between two pages: it stands in front of the list, where cursors do not look."""
@@ -397,13 +433,22 @@ class Account:
         for path in expand:
             field = path.removeprefix(prefix)
             if field not in ("source", "charge", "balance_transaction") or not path.startswith(prefix):
-                raise StripeError(400, f"This property cannot be expanded ({path.removeprefix('data.')}).", param="expand")
+                raise StripeError(
+                    400, f"This property cannot be expanded ({path.removeprefix('data.')}).", param="expand"
+                )
             if isinstance(body.get(field), str):
                 body[field] = self._object(body[field], now)
         return body
 
     def _object(self, object_id: str, now: datetime) -> dict[str, Any]:
-        noun = {"ch": "charges", "re": "refunds", "po": "payouts", "du": "disputes", "dp": "disputes", "txn": "balance_transactions"}
+        noun = {
+            "ch": "charges",
+            "re": "refunds",
+            "po": "payouts",
+            "du": "disputes",
+            "dp": "disputes",
+            "txn": "balance_transactions",
+        }
         resource = self.resources[noun[object_id.partition("_")[0]]]
         row = self.look_up(resource, object_id)
         if row is None:
@@ -463,20 +508,37 @@ class Account:
 
     def _refunds_of(self, charge: ProcessorTransaction, now: datetime) -> list[ProcessorTransaction]:
         """The charge's refunds so far, found over its order."""
-        shop = next((name for name, info in self.company.connections.items()
-                     if info.system == "shopify" and info.entity == self.company.connections[self.connection].entity), None)
+        shop = next(
+            (
+                name
+                for name, info in self.company.connections.items()
+                if info.system == "shopify" and info.entity == self.company.connections[self.connection].entity
+            ),
+            None,
+        )
         order = None if charge.order_id is None or shop is None else self.company.order(shop, charge.order_id)
         tenders = [tender for refund in order.refunds for tender in refund.tenders] if order else []
-        found = (self.company.find(self.connection, tender.payment_id) for tender in tenders
-                 if tender.payment_id and tender.gateway == "stripe")
-        return [one for one in found if isinstance(one, ProcessorTransaction)
-                and one.charge_id == charge.source_id and one.kind == "refund" and one.at <= now]
+        found = (
+            self.company.find(self.connection, tender.payment_id)
+            for tender in tenders
+            if tender.payment_id and tender.gateway == "stripe"
+        )
+        return [
+            one
+            for one in found
+            if isinstance(one, ProcessorTransaction)
+            and one.charge_id == charge.source_id
+            and one.kind == "refund"
+            and one.at <= now
+        ]
 
     def _is_disputed(self, charge: ProcessorTransaction, now: datetime) -> bool:
         first = local_day(charge.at, self.zone)
         last = min(local_day(now, self.zone), first + timedelta(days=DISPUTE_DAYS))
         return any(
-            one.charge_id == charge.source_id and one.at <= now for day in days_between(first, last) for _, _, one in self._rare("dispute", day)
+            one.charge_id == charge.source_id and one.at <= now
+            for day in days_between(first, last)
+            for _, _, one in self._rare("dispute", day)
         )
 
     def refund(self, one: ProcessorTransaction, now: datetime) -> dict[str, Any]:
@@ -494,8 +556,12 @@ class Account:
     def payout(self, one: Payout, now: datetime) -> dict[str, Any]:
         has_failed = one.failed_at is not None and one.failed_at <= now
         is_paid = one.paid_at is not None and one.paid_at <= now
-        own = {row[2].kind: row[1] for day in self._payout_days(one) for row in self._transactions(self.connection, day)
-               if row[2].source_id == one.payout_id and row[0] <= now}
+        own = {
+            row[2].kind: row[1]
+            for day in self._payout_days(one)
+            for row in self._transactions(self.connection, day)
+            if row[2].source_id == one.payout_id and row[0] <= now
+        }
         return _PAYOUT | {
             "id": one.payout_id,
             "amount": one.amount,
@@ -514,8 +580,12 @@ class Account:
     def dispute(self, one: Dispute, now: datetime) -> dict[str, Any]:
         is_decided = one.decided_at is not None and one.decided_at <= now
         days = {local_day(at, self.zone) for at in (one.at, one.decided_at) if at is not None and at <= now}
-        own = [row[2] for day in sorted(days) for row in self._transactions(self.connection, day)
-               if row[2].source_id == one.dispute_id and row[0] <= now]
+        own = [
+            row[2]
+            for day in sorted(days)
+            for row in self._transactions(self.connection, day)
+            if row[2].source_id == one.dispute_id and row[0] <= now
+        ]
         due = one.at + timedelta(days=14)
         return _DISPUTE | {
             "id": one.dispute_id,
@@ -524,8 +594,13 @@ class Account:
             "charge": one.charge_id,
             "created": unix(one.at),
             "currency": one.currency.lower(),
-            "evidence_details": {"due_by": unix(due), "enhanced_eligibility": {}, "has_evidence": is_decided,
-                                 "past_due": due < now and not is_decided, "submission_count": int(is_decided)},
+            "evidence_details": {
+                "due_by": unix(due),
+                "enhanced_eligibility": {},
+                "has_evidence": is_decided,
+                "past_due": due < now and not is_decided,
+                "submission_count": int(is_decided),
+            },
             "metadata": {} if one.order_id is None else {"order_id": str(one.order_id)},
             "payment_intent": f"pi_3{one.charge_id[4:]}",
             "reason": one.reason,
@@ -534,13 +609,14 @@ class Account:
 
     def event(self, one: Event, now: datetime) -> dict[str, Any]:
         """The event with its subject as it was at that moment."""
-        render = self.payout if isinstance(one.subject, Payout) else self.dispute
+        subject = one.subject
+        shown = self.payout(subject, one.at) if isinstance(subject, Payout) else self.dispute(subject, one.at)
         return {
             "id": one.event_id,
             "object": "event",
             "api_version": API_VERSION,
             "created": unix(one.at),
-            "data": {"object": render(one.subject, one.at)},  # type: ignore[operator]
+            "data": {"object": shown},
             "livemode": False,
             "pending_webhooks": 0,
             "request": {"id": None, "idempotency_key": None},
@@ -555,8 +631,10 @@ class Account:
             for (currency, available_at), net in self._day_sums(day, now if day == today else None).items():
                 sums["available" if available_at <= now else "pending"][currency] += net
         names = sorted({currency for part in sums.values() for currency in part}) or ["usd"]
-        parts = {name: [{"amount": part[one], "currency": one, "source_types": {"card": part[one]}} for one in names]
-                 for name, part in sums.items()}
+        parts = {
+            name: [{"amount": part[one], "currency": one, "source_types": {"card": part[one]}} for one in names]
+            for name, part in sums.items()
+        }
         reserved = [{"amount": 0, "currency": one} for one in names]
         return {"object": "balance", "livemode": False, "connect_reserved": reserved, **parts}
 
@@ -690,13 +768,35 @@ _PAYOUT: dict[str, Any] = {
     "type": "bank_account",
 }
 
-_EVIDENCE = (
-    "access_activity_log billing_address cancellation_policy cancellation_policy_disclosure cancellation_rebuttal "
-    "customer_communication customer_email_address customer_name customer_purchase_ip customer_signature "
-    "duplicate_charge_documentation duplicate_charge_explanation duplicate_charge_id product_description receipt refund_policy "
-    "refund_policy_disclosure refund_refusal_explanation service_date service_documentation shipping_address shipping_carrier "
-    "shipping_date shipping_documentation shipping_tracking_number uncategorized_file uncategorized_text"
-).split()
+_EVIDENCE = [
+    "access_activity_log",
+    "billing_address",
+    "cancellation_policy",
+    "cancellation_policy_disclosure",
+    "cancellation_rebuttal",
+    "customer_communication",
+    "customer_email_address",
+    "customer_name",
+    "customer_purchase_ip",
+    "customer_signature",
+    "duplicate_charge_documentation",
+    "duplicate_charge_explanation",
+    "duplicate_charge_id",
+    "product_description",
+    "receipt",
+    "refund_policy",
+    "refund_policy_disclosure",
+    "refund_refusal_explanation",
+    "service_date",
+    "service_documentation",
+    "shipping_address",
+    "shipping_carrier",
+    "shipping_date",
+    "shipping_documentation",
+    "shipping_tracking_number",
+    "uncategorized_file",
+    "uncategorized_text",
+]
 
 _DISPUTE: dict[str, Any] = {
     "id": "",
@@ -723,9 +823,9 @@ def check_key(request: Request, connection: str) -> None:
     if not given.strip():
         raise StripeError(
             401,
-            "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth "
-            "(e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details, or we "
-            "can help at https://support.stripe.com/.",
+            "You did not provide an API key. You need to provide your API key in the Authorization header, using "
+            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication "
+            "for details, or we can help at https://support.stripe.com/.",
         )
     if given.strip() != api_key(connection):
         shown = given[:8] + "*" * max(len(given) - 12, 0) + given[-4:]
@@ -760,8 +860,8 @@ def routes(company: Company, clock: Clock, connection: str, site: Site) -> list[
     def unknown(request: Request) -> dict[str, Any]:
         raise StripeError(
             404,
-            f"Unrecognized request URL ({request.method}: {request.url.path.removeprefix('/' + connection)}). Please see "
-            "https://stripe.com/docs or we can help at https://support.stripe.com/.",
+            f"Unrecognized request URL ({request.method}: {request.url.path.removeprefix('/' + connection)}). Please "
+            "see https://stripe.com/docs or we can help at https://support.stripe.com/.",
         )
 
     found = [Route("/v1/balance", answer(lambda _: account.balance(clock.now())), methods=["GET"])]
