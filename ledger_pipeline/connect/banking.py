@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 import pyarrow as pa
@@ -31,19 +34,21 @@ def categorise(description: str | None, is_in: bool, rules: Sequence[dict[str, s
     return "unidentified_receipts" if is_in else "uncategorised_expense"
 
 
-def _role(sign: int) -> Converter:
+def _role(sign: int, wire: Literal["number", "str"] = "number") -> Converter:
     def run(columns: Sequence[Column], report: Report) -> pa.Array:
         rules = report.settings.options.get("categorise", [])
         return pa.array(
-            [categorise(d, sign * a > 0, rules) if a is not None else None for d, a in zip(*columns, strict=True)], pa.string()
+            [categorise(d, sign * Decimal(a) > 0, rules) if a is not None else None for d, a in zip(*columns, strict=True)], pa.string()
         )
 
-    return Converter("first categorisation rule that fits", ("str", "number"), run, "ledger.yaml: categorise.")
+    return Converter("first categorisation rule that fits", ("str", wire), run, "ledger.yaml: categorise.")
 
 
 role_of_line = _role(1)
 role_of_debit_line = _role(-1)
 """For sources that state money out as positive (Plaid)."""
+role_of_text_line = _role(1, "str")
+"""For amounts that are decimal text."""
 
 
 def _negated(columns: Sequence[Column], report: Report) -> pa.Array:
@@ -72,3 +77,17 @@ def _unofficial(code: str | None) -> str:
 
 
 bank_account_role = each("bank:{account}", "The ledger's account of this bank account.", ("str",), lambda a: f"bank:{a}", pa.string())
+
+
+def line_id(
+    account_id: str, booked_on: str, amount: str, currency: str, description: str, reference: str | None, counted: Counter[str]
+) -> str:
+    """The identity of a line that has no id: what it says, and the how-manieth it is of the lines that say the same.
+
+    `counted` belongs to one statement: delivered again, under whatever name, it yields the same ids; two equal lines are two. `amount`
+    is decimal text in one form per value.
+    """
+    said = "\x1f".join((account_id, booked_on, amount, currency, description, reference or ""))
+    digest = hashlib.sha256(said.encode()).hexdigest()[:32]
+    counted[digest] += 1
+    return f"{digest}:{counted[digest]}"
