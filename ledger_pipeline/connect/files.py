@@ -39,8 +39,12 @@ def deliveries(request: Request, folder: Path, pattern: str, *, size_limit: int 
     """The files of the sync date by name; hidden ones (`.part` of a copy under way) are left alone.
 
     The same bytes under a second name are read once and named in `request.notes["repeated_files"]`. Raises a ConnectError when the
-    folder isn't there or a file is too large.
+    folder isn't there or a file is too large. Files that the request itself gives are read instead.
     """
+    if request.given is not None:
+        for name, content in request.given:
+            yield Delivered(name, content, request.keep_file(name, content) or hashlib.sha256(content).hexdigest())
+        return
     if not folder.is_dir():
         raise ConnectError(request.connection, f"there is no folder {folder}")
     wanted = pattern.format(date=request.sync_date)

@@ -40,6 +40,7 @@ class Request:
     cursor: str | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     keep_file: Callable[[str, bytes], str] = lambda name, content: ""
+    given: tuple[tuple[str, bytes], ...] | None = None  # (name, content) of files to read instead of the folder's
     # filled by the reader
     next_cursor: str | None = None
     expected: int | None = None

@@ -167,7 +167,7 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name})
     def check(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> Iterator[dg.AssetCheckResult]:
         runtime, day = ledger.runtime, _day(context)
-        checked = steps.check(runtime, runtime.link(name), day, context.run_id)
+        checked = steps.check(runtime, runtime.link(name), day, context.run.run_id)
         for record in source.records:
             outcomes = [o for o in checked.outcomes if o.record == record]
             failed = [o for o in outcomes if not o.is_met]

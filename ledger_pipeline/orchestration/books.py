@@ -33,8 +33,8 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
     ]
 
     @dg.multi_asset(specs=specs, name="close_the_night", check_specs=[
-        dg.AssetCheckSpec("every connection is in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
-        dg.AssetCheckSpec("sums to zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
+        dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
+        dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
     ])  # fmt: skip
     def close_the_night(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         runtime = ledger.runtime
@@ -70,14 +70,14 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         )
         yield dg.AssetCheckResult(
             asset_key=["books", "fates"],
-            check_name="every connection is in",
+            check_name="every_connection_is_in",
             passed=not missing,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"missing: {', '.join(missing)}" if missing else None,
         )
         yield dg.AssetCheckResult(
             asset_key=["books", "trial_balance"],
-            check_name="sums to zero",
+            check_name="sums_to_zero",
             passed=not unbalanced,
             description="; ".join(unbalanced) or None,
         )

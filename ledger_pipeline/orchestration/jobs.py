@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration.assets import ledger_key
 
+AssetJob = Any  # what define_asset_job returns has no public name
 NIGHT = "ledger/night"
 CONNECTION = "ledger/connection"
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -28,9 +30,7 @@ def selection(name: str) -> dg.AssetSelection:
     return dg.AssetSelection.groups(name)
 
 
-def jobs(
-    config: LedgerConfig, parts: dg.PartitionsDefinition
-) -> tuple[dg.UnresolvedAssetJobDefinition, dg.UnresolvedAssetJobDefinition]:
+def jobs(config: LedgerConfig, parts: dg.PartitionsDefinition) -> tuple[AssetJob, AssetJob]:
     """(nightly: every connection's assets, asked for one connection a run; books: what follows)."""
     nightly = dg.define_asset_job(
         "nightly",
@@ -62,7 +62,7 @@ def keys_of(config: LedgerConfig, name: str) -> list[dg.AssetKey]:
     ]
 
 
-def schedule(config: LedgerConfig, nightly: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def schedule(config: LedgerConfig, nightly: AssetJob) -> dg.ScheduleDefinition:
     """Every night, the day that has ended: one run per connection."""
 
     @dg.schedule(
@@ -87,7 +87,7 @@ def schedule(config: LedgerConfig, nightly: dg.UnresolvedAssetJobDefinition) -> 
     return nightly_schedule
 
 
-def books_sensor(config: LedgerConfig, books: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def books_sensor(config: LedgerConfig, books: AssetJob) -> dg.SensorDefinition:
     """Requests the books of a night once every requested run of it has ended."""
 
     @dg.sensor(

@@ -33,8 +33,13 @@ STAGING_CHUNK = 20_000
 # pull ------------------------------------------------------------------------------------------------------------------
 
 
-def pull(runtime: Runtime, link: Link, stream: Stream, sync_date: date, run_id: str) -> raw.Pull:
-    """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended."""
+def pull(
+    runtime: Runtime, link: Link, stream: Stream, sync_date: date, run_id: str, given: tuple[tuple[str, bytes], ...] | None = None
+) -> raw.Pull:
+    """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended.
+
+    `given` are files (name, content) that are read instead of those in the connection's folder.
+    """
     start, end = link.window(sync_date)
     pulled = raw.Pull(link.name, stream.name, sync_date, run_id, runtime.clock(), window_start=start, window_end=end)
     raw.begin(runtime.database, pulled)
@@ -44,6 +49,7 @@ def pull(runtime: Runtime, link: Link, stream: Stream, sync_date: date, run_id: 
     request = Request(
         link.name, stream.name, sync_date, start, end, link.options, client, pulled.cursor_before, pulled.started_at,
         keep_file=lambda name, content: raw.keep_file(runtime.database, link.name, name, content, run_id, pulled.started_at),
+        given=given,
     )  # fmt: skip
     waiting: list[raw.Item] = []
     for page in stream.read(request):

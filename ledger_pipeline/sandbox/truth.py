@@ -304,15 +304,24 @@ def refund_lines(order: Order, refund: Refund) -> list[Line]:
 
 def _walk_processor(books: Books, company: Company, connection: str, days: list[date], end: datetime) -> None:
     entity = company.connections[connection].entity
+    has_events = company.connections[connection].system == "stripe"
     for day in days:
         for txn in company.processor_transactions(connection, day):
             books.fate(connection, "balance_transactions", txn.txn_id, "posted")
             books.post(entity, day, transaction_lines(txn))
         for payout in company.payouts(connection, day):
             books.fate(connection, "payouts", payout.payout_id, "reference")
+            moved = payout.failed_at or payout.paid_at
+            if has_events and moved is not None and moved < end:
+                books.fate(connection, "events", payout.payout_id, "reference")
         for dispute in company.disputes(connection, day):
             fate, reason = dispute_fate(dispute, end)
-            books.fate(connection, "disputes", dispute.dispute_id, fate, reason)
+            if has_events and reason != "undecided":  # Stripe tells the day of a decision in an event only
+                books.fate(connection, "events", dispute.dispute_id, fate, reason)
+            if has_events and fate == "posted":
+                books.fate(connection, "disputes", dispute.dispute_id, "ignored", "lost; booked from the event that dates it")
+            else:
+                books.fate(connection, "disputes", dispute.dispute_id, fate, reason)
             if fate == "posted":
                 amount, currency = dispute.settled_amount, dispute.settled_currency
                 lost = [Line("chargeback_loss", currency, amount), Line("dispute_receivable", currency, -amount)]
@@ -380,7 +389,7 @@ def _walk_bank(books: Books, company: Company, account: BankAccount, days: list[
         lines = company.bank_lines(connection, account.account_id, day)
         if account.iban is not None:
             statement = f"{account.iban}-{day:%Y%m%d}"
-            books.fate(connection, "statements", statement, *(("posted", "") if lines else ("ignored", "no lines")))
+            books.fate(connection, "statements", statement, "posted" if lines else "reference")
         for line in lines:
             fate, reason = line_fate(line, end)
             if account.iban is None:

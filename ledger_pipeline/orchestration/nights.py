@@ -1,0 +1,122 @@
+"""Nights from the command line: the same runs that the schedule asks for, executed in this process on Dagster's own instance."""
+
+import multiprocessing
+import multiprocessing.util
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance import InstanceRef  # no public way to name a base and a configuration folder
+
+from ledger_pipeline.checks import suites
+from ledger_pipeline.orchestration import jobs
+from ledger_pipeline.orchestration.alerts import sentence
+from ledger_pipeline.orchestration.build import build_defs
+from ledger_pipeline.orchestration.runtime import Runtime
+
+PACKAGED = Path(__file__).parent
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all; the terminal shows progress
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run: of a connection, or of the books when `connection` is empty."""
+
+    connection: str
+    sync_date: date
+    run_id: str
+    is_success: bool
+    error: str = ""
+
+
+@contextmanager
+def instance(runtime: Runtime) -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance of this configuration: DAGSTER_HOME where it is set, else one in the data folder."""
+    home = os.environ.get("DAGSTER_HOME")
+    base = Path(home) if home else runtime.data_folder / "dagster"
+    base.mkdir(parents=True, exist_ok=True)
+    settings = next(f for f in (base, runtime.folder, PACKAGED) if (f / "dagster.yaml").exists())
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(base), config_dir=str(settings))) as made:
+        for storage in (made.event_log_storage, made.run_storage, made.schedule_storage):
+            storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3_600, max_overflow=20)  # keeps connections open
+        yield made
+
+
+class Nights:
+    """The jobs of a configuration, resolved once, run as often as needed."""
+
+    def __init__(self, runtime: Runtime, config_path: Path | None, on: dg.DagsterInstance) -> None:
+        self.runtime = runtime
+        self.instance = on
+        repository = build_defs(config_path).get_repository_def()
+        self._nightly, self._books = repository.get_job("nightly"), repository.get_job("books")
+
+    def connection(self, name: str, day: date) -> Ran:
+        """Pull, stage, check and post one connection's sync date."""
+        keys = jobs.keys_of(self.runtime.config, name)
+        return self._run(self._nightly, name, day, {jobs.NIGHT: day.isoformat(), jobs.CONNECTION: name}, asset_selection=keys)
+
+    def books(self, day: date) -> Ran:
+        """The trial balance and fates after a night."""
+        return self._run(self._books, "", day, {jobs.NIGHT: day.isoformat()})
+
+    def _run(self, job: dg.JobDefinition, name: str, day: date, tags: dict[str, str], **more: Any) -> Ran:
+        result = job.execute_in_process(
+            instance=self.instance, partition_key=day.isoformat(), tags=tags, raise_on_error=False, run_config=QUIET, **more
+        )
+        errors = [e.event_specific_data.error_display_string for e in result.get_step_failure_events()] if not result.success else []
+        return Ran(name, day, result.run_id, result.success, "; ".join(sentence(e) for e in errors))
+
+
+
+_worker: Nights | None = None
+
+
+def _begin(config_path: Path | None) -> None:
+    """A worker process opens its own instance; everything was imported before the fork."""
+    global _worker  # noqa: PLW0603 - one per process, like the process itself
+    runtime = Runtime.from_file(config_path)
+    opened = instance(runtime)
+    _worker = Nights(runtime, config_path, opened.__enter__())
+    multiprocessing.util.Finalize(None, opened.__exit__, args=(None, None, None), exitpriority=10)
+
+
+def _connection(name: str, day: date) -> Ran:
+    assert _worker is not None  # noqa: S101 - the pool's initialiser made it
+    return _worker.connection(name, day)
+
+
+def _books(day: date) -> Ran:
+    assert _worker is not None  # noqa: S101
+    return _worker.books(day)
+
+
+class Workers:
+    """A few processes that run connections side by side; the books of a night follow when all of its runs have ended."""
+
+    def __init__(self, config_path: Path | None, count: int) -> None:
+        build_defs(config_path)  # imports everything once, for all
+        suites.warm_up()
+        method = "fork" if sys.platform == "linux" else "spawn"
+        self._pool = ProcessPoolExecutor(
+            count, multiprocessing.get_context(method), initializer=_begin, initargs=(config_path,)
+        )
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def night(self, names: Sequence[str], day: date) -> Iterator[Ran]:
+        """One run per connection, as they end; then the books."""
+        for future in as_completed([self._pool.submit(_connection, name, day) for name in names]):
+            yield future.result()
+        yield self._pool.submit(_books, day).result()
