@@ -1,0 +1,250 @@
+"""What ledger.yaml may say about a folder of CSV, TSV or Excel files: how they are written, and which column means what."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from ledger_pipeline.connect.banking import Categorise
+from ledger_pipeline.connect.files import check_pattern
+from ledger_pipeline.connect.source import Options
+from ledger_pipeline.model.money import DIGITS
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cell(_Model):
+    """Where a value comes from: a `column` of the file, or the same `value` for every row. A bare text is a column."""
+
+    column: str | None = None
+    value: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Cell:
+        if (self.column is None) == (self.value is None):
+            raise ValueError("give either column or value")
+        return self
+
+
+def _column(given: Any) -> Any:
+    return {"column": given} if isinstance(given, str) else given
+
+
+From = Annotated[Cell, BeforeValidator(_column)]
+
+
+class Moment(_Model):
+    """A date and time. `format` is strftime's, `iso` is ISO 8601; `time_zone` (IANA) is needed where the text has no offset."""
+
+    column: str
+    format: str = "iso"
+    time_zone: str | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone (such as Europe/London)")
+        return value
+
+    @model_validator(mode="after")
+    def _has_zone(self) -> Moment:
+        if self.format != "iso" and "%z" not in self.format and self.time_zone is None:
+            raise ValueError(f"a time written as {self.format!r} needs a time_zone")
+        return self
+
+
+class Day(_Model):
+    """A date. `format` is strftime's, `iso` is YYYY-MM-DD."""
+
+    column: str
+    format: str = "iso"
+
+
+class Condition(_Model):
+    """True for a row whose `column` starts with, equals, is one of, or is a negative number. Exactly one of them is given."""
+
+    column: str
+    starts_with: str | None = None
+    equals: str | None = None
+    one_of: tuple[str, ...] | None = None
+    is_negative: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Condition:
+        tests = ("starts_with", "equals", "one_of", "is_negative")
+        if sum(getattr(self, name) is not None for name in tests) != 1:
+            raise ValueError(f"give exactly one of {', '.join(tests)}")
+        return self
+
+
+class Refusal(Condition):
+    """Rows that are never posted, and why; they are quarantined with this reason."""
+
+    reason: str
+
+
+class Numbers(_Model):
+    """How numbers are written: `decimal` is the mark before the decimals, `thousands` what may stand between groups of digits."""
+
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = ""
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Numbers:
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands are the same mark")
+        return self
+
+
+def _currency(cell: Cell) -> Cell:
+    if cell.value is not None and cell.value not in DIGITS:
+        raise ValueError(f"{cell.value!r} is no active ISO 4217 currency code (such as USD, EUR, GBP)")
+    return cell
+
+
+Currency = Annotated[From, AfterValidator(_currency)]
+
+
+class SaleColumns(_Model):
+    """The columns of a sale's rows. `source_id` is the group's column unless it says otherwise; `order_id` is what a refund belongs to."""
+
+    occurred_at: Annotated[Moment, BeforeValidator(_column)]
+    quantity: From = Cell(value="1")
+    unit_price: From
+    gateway: From
+    source_id: str | None = None
+    order_id: str | None = None
+    sku: str | None = None
+    title: str | None = None
+    customer_id: str | None = None
+    country: str | None = None
+    channel: From | None = None
+
+
+class SaleMap(_Model):
+    """Rows are the lines of sales and refunds: those with the same value in `group_by` form one."""
+
+    record: Literal["sale"]
+    group_by: str
+    columns: SaleColumns
+    currency: Currency
+    numbers: Numbers = Numbers()
+    refund_when: Condition | None = None
+    refuse_when: tuple[Refusal, ...] = ()
+    roles: dict[str, str] = Field(default={}, description="sku, or its beginning and *, → role; others are sales (refunds: sales_returns).")
+
+    def role_of(self, sku: str, *, is_refund: bool) -> str:
+        """The exact code first, then the longest beginning."""
+        if sku in self.roles:
+            return self.roles[sku]
+        fitting = [code for code in self.roles if code.endswith("*") and sku.startswith(code[:-1])]
+        if fitting:
+            return self.roles[max(fitting, key=len)]
+        return "sales_returns" if is_refund else "sales"
+
+    def names(self) -> list[str]:
+        """The columns that the file must have."""
+        c = self.columns
+        plain = [self.group_by, c.occurred_at.column, c.source_id, c.order_id, c.sku, c.title, c.customer_id, c.country]
+        cells = [cell.column for cell in (c.quantity, c.unit_price, c.gateway, c.channel, self.currency) if cell]
+        tests = [test.column for test in (*self.refuse_when, *([self.refund_when] if self.refund_when else []))]
+        return list(dict.fromkeys(name for name in (*plain, *cells, *tests) if name))
+
+
+class BankColumns(_Model):
+    """The columns of a bank line."""
+
+    date: Annotated[Day, BeforeValidator(_column)]
+    amount: From
+    description: str
+    reference: str | None = None
+
+
+class BankMap(_Model):
+    """Every row is a booked line of a bank account."""
+
+    record: Literal["bank_transaction"]
+    account: From
+    columns: BankColumns
+    currency: Currency
+    numbers: Numbers = Numbers()
+    sign: Literal["in_positive", "out_positive"] = "in_positive"
+    refuse_when: tuple[Refusal, ...] = ()
+
+    def names(self) -> list[str]:
+        """The columns that the file must have."""
+        c = self.columns
+        cells = [cell.column for cell in (self.account, c.amount, self.currency)]
+        tests = [test.column for test in self.refuse_when]
+        return list(dict.fromkeys(name for name in (c.date.column, c.description, c.reference, *cells, *tests) if name))
+
+
+class DelimitedFileOptions(Options):
+    """A folder of files that are written alike; docs/delimited-files.md explains every key."""
+
+    folder: Path = Field(description="Where the files arrive.")
+    pattern: Annotated[str, AfterValidator(check_pattern)] = "{date}.csv"
+    delimiter: str = Field("", max_length=1, description="Empty: a tab for .tsv, a comma otherwise.")
+    encoding: str = "utf-8"
+    header: bool | tuple[str, ...] = Field(True, description="True: the first row names the columns. A list: the names, in a file without them.")
+    sheet: str | None = Field(None, description="Of an Excel file; its first one otherwise.")
+    map: Annotated[SaleMap | BankMap, Field(discriminator="record")]
+    categorise: tuple[Categorise, ...] = ()
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"{value!r} is no encoding (such as utf-8, cp1252, latin-1)") from None
+        return value
+
+    @field_validator("header")
+    @classmethod
+    def _header_is_there(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        if value is False or value == ():
+            raise ValueError("a file without a header needs its columns' names as a list")
+        return value
+
+
+def number(text: str, numbers: Numbers) -> Decimal:
+    """An exact number as the file writes it; raises ValueError saying what it is not."""
+    plain = text.strip()
+    if numbers.thousands:
+        plain = _without_groups(plain, numbers)
+    if numbers.decimal == ",":
+        if "." in plain:
+            raise ValueError(f"{text[:40]!r} is no number with a decimal comma")
+        plain = plain.replace(",", ".", 1)
+    digits = plain[1:] if plain[:1] in ("-", "+") else plain
+    whole, _, decimals = digits.partition(".")
+    if not (whole + decimals).isdigit() or not digits.isascii() or len(digits) > 40:
+        raise ValueError(f"{text[:40]!r} is no number")
+    return Decimal(plain)
+
+
+def _without_groups(plain: str, numbers: Numbers) -> str:
+    whole, mark, decimals = plain.partition(numbers.decimal)
+    groups = whole.lstrip("+-").split(numbers.thousands)
+    if len(groups) > 1 and (not 1 <= len(groups[0]) <= 3 or any(len(group) != 3 for group in groups[1:])):
+        raise ValueError(f"{plain[:40]!r} is no number: its digits are not in groups of three")
+    return whole.replace(numbers.thousands, "") + mark + decimals
+
+
+def matches(condition: Condition, text: str, numbers: Numbers) -> bool:
+    """Whether a row's text fits; raises ValueError where a number is asked for and there is none."""
+    if condition.starts_with is not None:
+        return text.startswith(condition.starts_with)
+    if condition.equals is not None:
+        return text == condition.equals
+    if condition.one_of is not None:
+        return text in condition.one_of
+    return number(text, numbers) < 0
