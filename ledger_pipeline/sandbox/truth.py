@@ -183,7 +183,7 @@ def truth(company: Company, through: date) -> Truth:
         if info.system == "delimited_file":
             for day in days:
                 for receipt in company.stall_receipts(day):
-                    books.fate(connection, "receipts", receipt.receipt_no, "posted")
+                    books.fate(connection, "records", receipt.receipt_no, "posted")
                     books.post(info.entity, day, receipt_lines(receipt, info.currency))
     return books.truth(through)
 

@@ -441,7 +441,7 @@ def test_every_source_record_has_one_fate(company: Company, week: Truth) -> None
             lines = company.bank_lines(account.connection, account.account_id, day)
             expected[account.connection, "transactions"] += len(lines)
         expected["bank_eur", "statements"] += 1
-        expected["stall_uk", "receipts"] += len(company.stall_receipts(day))
+        expected["stall_uk", "records"] += len(company.stall_receipts(day))
     expected["plaid_us", "accounts"] = expected["plaid_uk", "accounts"] = 1
     assert counted == {key: number for key, number in expected.items() if number}
 

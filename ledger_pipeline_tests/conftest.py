@@ -1,0 +1,131 @@
+"""What tests share: an embedded PostgreSQL per worker, a fresh migrated database per test, the sandbox company on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+
+from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.store import embedded, schema
+from ledger_pipeline.store.database import Database
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+DEMO = Path(__file__).resolve().parents[1] / "ledger_pipeline" / "sandbox" / "demo.ledger.yaml"
+START = date(2026, 10, 5)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Database]:
+    """A PostgreSQL server of this test process; stopped and removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="lp-pg-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 - as root the server runs as another user
+        data = Path(folder) / "pg"
+        url = embedded.start(data)
+        yield Database(url)
+        embedded.stop(data)
+
+
+@pytest.fixture(scope="session")
+def template(server: Database) -> str:
+    """A migrated database that the tests' own are copied from."""
+    schema.migrate(server.with_name("template_ledger"))
+    return "template_ledger"
+
+
+_number = itertools.count(1)
+
+
+@pytest.fixture
+def new_database(server: Database, template: str) -> Callable[[], Database]:
+    """Makes fresh migrated databases."""
+
+    def make() -> Database:
+        name = f"test_{next(_number)}"
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {template}')
+        return server.with_name(name)
+
+    return make
+
+
+@pytest.fixture
+def database(new_database: Callable[[], Database]) -> Database:
+    """A fresh migrated database."""
+    return new_database()
+
+
+class SandboxCompany:
+    """The sample company, its clock, and pipelines that work on it."""
+
+    def __init__(self, url: str, company: object, clock: object, files: Path) -> None:
+        self.url, self.company, self.clock, self.files = url, company, clock, files
+
+    def at_night_of(self, day: date) -> None:
+        """Set the servers' clock to the night after a sync date, and deliver that day's files."""
+        from ledger_pipeline.sandbox.files import write_files
+
+        self.clock.set(datetime(day.year, day.month, day.day, 5, 30, tzinfo=UTC) + timedelta(days=1))  # type: ignore[attr-defined]
+        write_files(self.company, START, day, self.files)  # type: ignore[arg-type]
+
+    @contextmanager
+    def fault(self, **fault: object) -> Iterator[None]:
+        """A transport fault while the block runs: route, kind, times, after, seconds, retry_after."""
+        requests.post(f"{self.url}/_control/faults", json=[fault], timeout=10).raise_for_status()
+        try:
+            yield
+        finally:
+            requests.delete(f"{self.url}/_control/faults", timeout=10).raise_for_status()
+
+    def runtime(self, folder: Path, database: Database) -> Runtime:
+        """The demo's configuration on this sandbox and that database."""
+        text = DEMO.read_text().replace("${SANDBOX_URL:-http://127.0.0.1:8400}", self.url)
+        text = text.replace("${SANDBOX_FILES:-.ledger/sandbox-files}", str(self.files))
+        path = folder / "ledger.yaml"
+        path.write_text(f"database_url: {database.url}\n{text}")
+        return Runtime.from_file(path)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxCompany]:
+    """The default company, served without throttling."""
+    with serving(tmp_path_factory.mktemp("files")) as made:
+        yield made
+
+
+@contextmanager
+def serving(files: Path, **how: object) -> Iterator[SandboxCompany]:
+    """A sandbox of one's own, for tests that move its clock or plant transport faults."""
+    from ledger_pipeline.sandbox import server as sandbox_server
+    from ledger_pipeline.sandbox.company import Company
+    from ledger_pipeline.sandbox.wire import Clock, Site
+
+    company, clock = Company(**how), Clock()  # type: ignore[arg-type]
+    with sandbox_server.running(company, clock=clock, site=Site(restore_rate=1e9)) as url:
+        yield SandboxCompany(url, company, clock, files)
+
+
+@pytest.fixture(scope="session")
+def contracts() -> Path:
+    """The published contracts, where this checkout has them beside it."""
+    folder = SHARED / "contracts"
+    if not folder.is_dir():
+        pytest.skip(f"no published contracts at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real data, where this checkout has them beside it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
