@@ -10,11 +10,14 @@ import msgspec
 
 from ledger_pipeline.connect.files import Delivered, deliveries
 from ledger_pipeline.connect.source import Request
-from ledger_pipeline.sources.bank_file import camt
+from ledger_pipeline.sources.bank_file import bai2, camt, mt940, ofx
 from ledger_pipeline.sources.bank_file.statement import Statement, Unreadable, document
 
 FORMATS: dict[str, Callable[[bytes], Iterator[Statement]]] = {
+    "mt940": mt940.read,
     "camt053": camt.read,
+    "ofx": ofx.read,
+    "bai2": bai2.read,
 }
 
 

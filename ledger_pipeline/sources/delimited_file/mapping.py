@@ -189,9 +189,13 @@ def _figures(options: SaleMap, given: Sequence[str | None]) -> tuple[str, str]:
     return quantity or "", price or ""
 
 
+_number = lru_cache(maxsize=65_536)(number)
+
+
+@lru_cache(maxsize=262_144)
 def row_minor(quantity_text: str, price_text: str, code: str, numbers: Numbers) -> int:
-    """quantity × unit price in minor units, exact; raises ValueError with the figures."""
-    quantity, price = number(quantity_text, numbers), number(price_text, numbers)
+    """quantity × unit price in minor units, exact; raises ValueError with the figures. The same figures recur, so they are remembered."""
+    quantity, price = _number(quantity_text, numbers), _number(price_text, numbers)
     if price < 0:
         raise ValueError(f"the unit price {price_text} is negative")
     product: Decimal = quantity * price
@@ -239,7 +243,7 @@ def _row_quantity(options: SaleMap, sign: int) -> Target:
     cell = options.columns.quantity
 
     def whole(value: str | None = None) -> int:
-        quantity = number((cell.value if cell.column is None else value) or "", options.numbers)
+        quantity = _number((cell.value if cell.column is None else value) or "", options.numbers)
         if quantity != int(quantity):
             raise ValueError(f"the quantity {value} is not whole")
         return sign * int(quantity)
@@ -275,8 +279,8 @@ def _moves(record: str, options: SaleMap) -> Where:
     def keeps(kind: str | None, fault: str | None, *texts: str | None) -> bool:
         if kind != record or fault is not None:
             return False
-        quantity, price = (number(said, options.numbers) for said in _figures(options, texts))
-        return bool(quantity * price) or (record == "sale" and quantity >= 0)
+        quantity, price = (_number(said, options.numbers) for said in _figures(options, texts))
+        return bool(quantity and price) or (record == "sale" and quantity >= 0)
 
     converter = each(f"a row of a {record}", "That moves money or hands out goods.", ("str", "str", *wire), keeps, pa.bool_())
     return Where(("^.record?", "^.fault?", *paths), converter)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from ledger_pipeline.sources.delimited_file.table import read as read_table
 
 PAGE = 5_000
 _encode = msgspec.json.Encoder().encode
+_number = lru_cache(maxsize=65_536)(number)
 
 
 def read(request: Request) -> Iterator[Sequence[bytes]]:
@@ -171,7 +173,7 @@ def _control(table: _Table, rows: list[Row], options: SaleMap) -> dict[str, Any]
     code = currency(rows[0]).strip().upper()
     numbers = options.numbers
     try:
-        total = sum((number(quantity(row), numbers) * number(price(row), numbers) for row in rows), Decimal(0))
+        total = sum((_number(quantity(row), numbers) * _number(price(row), numbers) for row in rows), Decimal(0))
     except ValueError:
         return {"currency": code}
     if options.currency.column is not None and any(currency(row).strip().upper() != code for row in rows):
