@@ -824,8 +824,8 @@ def check_key(request: Request, connection: str) -> None:
         raise StripeError(
             401,
             "You did not provide an API key. You need to provide your API key in the Authorization header, using "
-            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication "
-            "for details, or we can help at https://support.stripe.com/.",
+            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
+            "https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/.",
         )
     if given.strip() != api_key(connection):
         shown = given[:8] + "*" * max(len(given) - 12, 0) + given[-4:]
