@@ -46,10 +46,9 @@ class Expected:
 
 def expectations_of(record: Record) -> list[Expected]:
     """The suite of a record, as data: it is executed by Great Expectations and printed in the documentation."""
-    found = []
+    required = ", ".join(c.name for c in record.columns if c.is_required)
+    found = [Expected("required fields are present", f"{required}.", "in_set", {"column": "missing", "value_set": [""]})]
     for column in record.columns:
-        if column.is_required:
-            found.append(Expected(f"{column.name} is present", column.doc, "not_null", {"column": column.name}))
         if column.one_of:
             found.append(Expected(f"{column.name} is known", column.doc, "in_set", {"column": column.name, "value_set": list(column.one_of)}))
         if column.kind == "currency":
@@ -102,7 +101,6 @@ def _library() -> tuple[Any, Any, Any]:
 def _suite(name: str) -> Any:
     gx, gxe, _ = _library()
     kinds = {
-        "not_null": gxe.ExpectColumnValuesToNotBeNull,
         "in_set": gxe.ExpectColumnValuesToBeInSet,
         "between": gxe.ExpectColumnValuesToBeBetween,
         "unique": gxe.ExpectColumnValuesToBeUnique,
@@ -139,7 +137,8 @@ def check(record: Record, tables: Mapping[str, pa.Table], *, window_end: datetim
 def prepare(record: Record, tables: Mapping[str, pa.Table], *, window_end: datetime) -> pa.Table:
     """The record's rows with what its totals, references and dates are compared with; repeats of the same record stand once."""
     table = tables[record.name]
-    columns = {n: pc.cast(c, pa.string()) if pa.types.is_temporal(c.type) else c for n, c in zip(table.column_names, table.columns, strict=True)}
+    columns = {n: table[n] for n in _wanted_columns(record)}
+    columns["missing"] = _missing(record, table)
     if record.date_field:
         columns["is_in_window"] = _is_in_window(table[record.date_field], window_end)
     for total in record.totals:
@@ -147,21 +146,36 @@ def prepare(record: Record, tables: Mapping[str, pa.Table], *, window_end: datet
     if record.parent:
         columns["has_parent"] = pa.array(np.isin(_keys(table), _keys(tables[record.parent])))
     prepared = pa.table(columns)
-    return prepared if record.parent else _without_repeats(prepared)
+    return prepared if record.parent else _without_repeats(prepared, table)
 
 
-def _without_repeats(table: pa.Table) -> pa.Table:
+def _wanted_columns(record: Record) -> list[str]:
+    """The columns that an expectation looks at, with the ids."""
+    named = [c.name for c in record.columns if c.one_of or c.kind == "currency" or c.minimum is not None]
+    return list(dict.fromkeys(["raw_id", "source_id", *named, *(t.equals for t in record.totals)]))
+
+
+def _missing(record: Record, table: pa.Table) -> pa.Array:
+    """The names of a row's absent required fields, one expectation for all of them: each of its own costs as much as all the others."""
+    absent = [name for name in (c.name for c in record.columns if c.is_required) if table[name].null_count]
+    if not absent:
+        return pa.array([""] * table.num_rows, pa.string())
+    flags = [pc.if_else(pc.is_null(table[name].combine_chunks()), name, "") for name in absent]
+    return pc.utf8_trim(pc.binary_join_element_wise(*flags, " "), characters=" ")
+
+
+def _without_repeats(prepared: pa.Table, table: pa.Table) -> pa.Table:
     """The same record delivered by two payloads (a statement in two files) is no duplicate unless it says something else."""
     ids = table["source_id"].combine_chunks()
     if pc.count_distinct(ids).as_py() == len(ids):
-        return table
+        return prepared
     seen: set[tuple[Any, ...]] = set()
     keep = []
     for row, values in enumerate(zip(*(table[n].to_pylist() for n in table.column_names if n != "raw_id"), strict=True)):
         if values not in seen:
             seen.add(values)
             keep.append(row)
-    return table.take(pa.array(keep))
+    return prepared.take(pa.array(keep))
 
 
 def _keys(table: pa.Table) -> np.ndarray[Any, Any]:

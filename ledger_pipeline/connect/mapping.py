@@ -154,7 +154,7 @@ class Plan:
         return [
             {
                 "target": f"{mapping.record}.{f.target}",
-                "source": ", ".join(_readable(mapping, p) for p in f.paths) or "–",
+                "source": ", ".join(readable(mapping, p) for p in f.paths) or "–",
                 "converter": f.convert.name,
                 "meaning": f.doc or RECORDS[mapping.record].field(f.target).doc,
             }
@@ -163,13 +163,16 @@ class Plan:
         ]
 
 
-def _readable(mapping: Mapping, path: str) -> str:
+def readable(mapping: Mapping, path: str) -> str:
+    """A path as a person reads it, from the payload's root: `lineItems.nodes[].quantity`."""
+    each = mapping.each.rstrip(".")
     if path.startswith("$."):
-        return path[2:]
-    if path.startswith("^."):
-        levels = [part for part in mapping.each.split("[]") if part]
-        return "[]".join(levels[:-1]) + "[]." * (len(levels) > 1) + path[2:]
-    return f"{mapping.each}.{path}" if mapping.each else path
+        full = path[2:]
+    elif path.startswith("^."):
+        full = (each.removesuffix("[]").rpartition("[]")[0] + "[]." if each.count("[]") > 1 else "") + path[2:]
+    else:
+        full = f"{each}.{path}" if each else path
+    return full.replace("?", "")
 
 
 def _assemble(record: Record, pieces: list[pa.Table], ids: np.ndarray[Any, Any], bad: set[int]) -> pa.Table:
@@ -331,7 +334,7 @@ class _CompiledMapping:
                 for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
                     report.error(row, f"{target.target} is required and absent")
             for row, (argument, message) in sorted(report.errors.items()):
-                path = _readable(self.mapping, target.paths[argument]) if target.paths else target.target
+                path = readable(self.mapping, target.paths[argument]) if target.paths else target.target
                 errors.append((int(rows[row]), f"$.{path}", message))
             arrays[target.target] = array if array.type == ARROW[declared.kind] else array.cast(ARROW[declared.kind])
         for missing in record.columns:

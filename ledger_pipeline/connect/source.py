@@ -150,12 +150,14 @@ class Source:
         raise KeyError(f"{self.name} has no stream {name!r}; it has {', '.join(s.name for s in self.streams)}")
 
     def plans(self, options: Any = None) -> dict[str, Plan]:
-        """Compiled mappings by stream."""
-        mappings = self.mappings_for(options) if self.mappings_for and options is not None else self.mappings
-        by_stream: dict[str, list[Mapping]] = {}
-        for mapping in mappings:
-            by_stream.setdefault(mapping.stream, []).append(mapping)
-        return {stream: Plan(group) for stream, group in by_stream.items()}
+        """Compiled mappings by stream; those of a connection's options where the source has such."""
+        if self.mappings_for is None or options is None:
+            return self._plans
+        return _compiled(self.mappings_for(options))
+
+    @cached_property
+    def _plans(self) -> dict[str, Plan]:
+        return _compiled(self.mappings)
 
     @cached_property
     def records(self) -> tuple[str, ...]:
@@ -169,3 +171,10 @@ class Source:
             [row for plan in self.plans().values() for row in plan.describe()]
         )
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _compiled(mappings: Sequence[Mapping]) -> dict[str, Plan]:
+    by_stream: dict[str, list[Mapping]] = {}
+    for mapping in mappings:
+        by_stream.setdefault(mapping.stream, []).append(mapping)
+    return {stream: Plan(group) for stream, group in by_stream.items()}

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from ledger_pipeline.connect.mapping import readable
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.money import DIGITS, from_minor
 from ledger_pipeline.model.records import RECORDS, SQL, Record
@@ -43,14 +44,13 @@ def mapping_rows(source: Source, record: str) -> list[Mapping[str, Any]]:
 
 def lineage(connection: str, source: Source, record: str) -> dg.TableColumnLineage:
     """Each staged column, and the paths of the payload that it comes from."""
-    found: dict[str, list[dg.TableColumnDep]] = {}
+    found: dict[str, dict[dg.TableColumnDep, None]] = {}
     for stream, plan in source.plans().items():
+        key = dg.AssetKey(["raw", connection, stream])
         for mapping in plan.mappings:
             for f in mapping.fields if mapping.record == record else ():
-                found.setdefault(f.target, []).extend(
-                    dg.TableColumnDep(dg.AssetKey(["raw", connection, stream]), path) for path in f.paths
-                )
-    return dg.TableColumnLineage(deps_by_column=found)
+                found.setdefault(f.target, {}).update(dict.fromkeys(dg.TableColumnDep(key, readable(mapping, p)) for p in f.paths))
+    return dg.TableColumnLineage(deps_by_column={column: list(deps) for column, deps in found.items()})
 
 
 def rule_rows(record: str) -> list[Mapping[str, Any]]:
