@@ -1,9 +1,11 @@
-"""Shopify's objects as canonical records, in the shop's currency. Amounts are decimal strings, ids are gids, times ISO 8601 in UTC."""
+"""Shopify's objects as canonical records, in the shop's currency.
+
+Amounts are decimal strings, ids are gids, times are ISO 8601 in UTC.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -11,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ledger_pipeline.connect.convert import (
-    boolean,
     constant,
     currency,
     decimal_text_to_minor,
@@ -26,7 +27,7 @@ from ledger_pipeline.connect.mapping import Column, Converter, Field, Mapping, R
 from ledger_pipeline.model.money import Int64s, column_to_minor, divide_half_even
 
 SHOP_MONEY_GATEWAYS = frozenset({"shopify_payments", "gift_card", "shopify_store_credit", "manual", "cash"})
-"""Gateways whose money is kept in the shop's currency; every other one is a third party that keeps what the customer paid."""
+"""Gateways whose money is kept in the shop's currency; any other is a third party that keeps what the customer paid."""
 OWN_LIABILITIES = {"gift_card": "gift_card_liability", "shopify_store_credit": "store_credit_liability"}
 PROVINCES = frozenset({"US", "CA", "AU"})
 """Countries whose provinces levy sales taxes of their own."""
@@ -35,11 +36,11 @@ DUTIES = "sales_tax_payable:duties"
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-# plain columns ---------------------------------------------------------------------------------------------------------
+# plain columns ------------------------------------------------------------------------------------
 
 
 def distinct(name: str, doc: str, wire: tuple[str, ...], function: Callable[..., str | None]) -> Converter:
-    """A converter to text that computes each distinct combination of its arguments once; a ValueError is the error of its rows."""
+    """A converter to text that computes each distinct row once; a ValueError is the error of its rows."""
 
     def run(columns: Sequence[Column], report: Report) -> pa.Array:
         known: dict[tuple[Any, ...], str | None] = {}
@@ -80,7 +81,10 @@ gid_number = distinct(
     lambda gid: None if gid is None else gid.rpartition("/")[2].partition("?")[0],
 )
 decimal_number = distinct(
-    "exact decimal", "A JSON number, digit by digit.", ("number",), lambda value: None if value is None else format(value, "f")
+    "exact decimal",
+    "A JSON number, digit by digit.",
+    ("number",),
+    lambda value: None if value is None else format(value, "f"),
 )
 _POSITION = constant(1, pa.int64())
 _NOTHING = constant(0, pa.int64())
@@ -88,7 +92,7 @@ _PAYMENTS = constant("shopify_payments", pa.string())
 AMOUNT = decimal_text_to_minor
 
 
-# sums and splits -------------------------------------------------------------------------------------------------------
+# sums and splits ----------------------------------------------------------------------------------
 
 
 def summed(lists: Column, currencies: Column, report: Report, argument: int) -> Int64s:
@@ -113,10 +117,10 @@ def amounts(columns: Sequence[Column], report: Report, argument: int = 0) -> Int
 
 
 def split(columns: Sequence[Column], report: Report) -> tuple[Int64s, Int64s]:
-    """(net before discount, discount) without tax, from (gross, currency, discounts, taxes, does the price include tax).
+    """(net before discount, discount) without tax, from (gross, currency, discounts, taxes, is tax in the price).
 
-    With tax included: discount without tax = discount − half_even(discount × tax ÷ (gross − discount)), and the net amount is what makes
-    net − discount + tax the price that was paid.
+    With tax included: discount without tax = discount − half_even(discount × tax ÷ (gross − discount)), and the net
+    amount is what makes net − discount + tax the price that was paid.
     """
     gross, code, discounts, taxes, included = columns
     net = amounts((gross, code), report)
@@ -163,7 +167,8 @@ ADJUSTED = Converter(
     "adjustment without tax",
     _NET_OF_TAX,
     _without_tax(-1),
-    "With its sign turned, because Shopify shows money that was returned beyond the lines as negative; less the tax, where prices include it.",
+    "With its sign turned, because Shopify shows money that was returned beyond the lines as negative; "
+    "less the tax, where prices include it.",
 )
 TURNED = Converter(
     "decimal text to minor units, sign turned",
@@ -173,7 +178,7 @@ TURNED = Converter(
 )
 
 
-# where tax belongs -----------------------------------------------------------------------------------------------------
+# where tax belongs --------------------------------------------------------------------------------
 
 
 def _place(country: str | None, province: str | None, home: str) -> str | None:
@@ -188,7 +193,9 @@ def _home(report: Report) -> str:
 
 def _places(columns: Sequence[Column], report: Report) -> list[str | None]:
     home = _home(report)
-    known = {key: _place(*key, home) for key in set(zip(*columns, strict=True))}
+    known = {
+        (country, province): _place(country, province, home) for country, province in set(zip(*columns, strict=True))
+    }
     return [known[key] for key in zip(*columns, strict=True)]
 
 
@@ -199,7 +206,7 @@ def _jurisdiction(columns: Sequence[Column], report: Report) -> pa.Array:
 def _taxed_in(columns: Sequence[Column], report: Report) -> pa.Array:
     places = _places(columns, report)
     for row in (row for row, place in enumerate(places) if place is None):
-        report.error(row, "a tax on an order without shipping address: the connection's home_jurisdiction says where it belongs")
+        report.error(row, "a tax without a shipping address: set home_jurisdiction to where such orders are taxed")
     return pa.array(places, pa.string())
 
 
@@ -222,10 +229,10 @@ def _flat(value: Any) -> Iterable[Any]:
 
 JURISDICTION = Converter(
     "jurisdiction of an address", ("str", "str"), _jurisdiction,
-    "Country and province for the US, Canada and Australia (US-NY), else the country; home_jurisdiction without an address.",
+    "Country and province for the US, Canada and Australia (US-NY), else the country; without one home_jurisdiction.",
 )  # fmt: skip
 TAXED_IN = Converter(
-    "jurisdiction of a tax", ("str", "str"), _taxed_in, "As the jurisdiction of the address; a tax without any is an error."
+    "jurisdiction of a tax", ("str", "str"), _taxed_in, "As of the address; a tax without any is an error."
 )
 TAX_ROLE = Converter(
     "who is owed a tax", ("bool", "str", "str"), _tax_roles,
@@ -233,11 +240,11 @@ TAX_ROLE = Converter(
 )  # fmt: skip
 
 
-# payments --------------------------------------------------------------------------------------------------------------
+# payments -----------------------------------------------------------------------------------------
 
 
 def sale_state(is_test: bool, kinds: list[str], statuses: list[str], status: str | None, total: str) -> str:
-    """Why an order is or isn't posted, from its transactions; a free order counts as captured once Shopify calls it paid."""
+    """Why an order is or isn't posted, from its transactions; a free order is captured once Shopify calls it paid."""
     if is_test:
         return "test"
     done = {kind for kind, state in zip(kinds, statuses, strict=True) if state == "SUCCESS"}
@@ -310,7 +317,8 @@ UNPAID = Converter(
     "The total less captured payments where PARTIALLY_PAID, the total where nothing was captured, else 0.",
 )  # fmt: skip
 GATEWAY_ROLE = distinct(
-    "role of a gateway", "gift_card → gift_card_liability; shopify_store_credit → store_credit_liability; else order_clearing:{gateway}.",
+    "role of a gateway",
+    "gift_card → gift_card_liability; shopify_store_credit → store_credit_liability; else order_clearing:{gateway}.",
     ("str",), _gateway_role,
 )  # fmt: skip
 SETTLED = Converter(
@@ -331,23 +339,31 @@ RETURN_ROLE = distinct(
 )  # fmt: skip
 IS_CAPTURED = keep("captured payments", "A SALE or CAPTURE that succeeded.", ("str", "str"), _is_captured)
 IS_REPAID = keep(
-    "repayments", "A REFUND that succeeded or waits, of a refund of more than nothing.", ("str", "str", "str"), _is_repaid
+    "repayments", "A REFUND that succeeded or waits, in a refund of money.", ("str", "str", "str"), _is_repaid
 )
+TRUE_OR_NOT = keep("true or not", "Absent is false.", ("bool",), bool)
 IS_SOMETHING = keep("not zero", "The amount is not zero.", ("str",), lambda amount: not is_zero(amount))
 ARE_SOMETHING = keep(
-    "neither zero", "Both amounts are not zero.", ("str", "str"), lambda one, other: not is_zero(one) and not is_zero(other)
+    "neither zero",
+    "Both amounts are not zero.",
+    ("str", "str"),
+    lambda one, other: not is_zero(one) and not is_zero(other),
 )
 
 
-# orders ----------------------------------------------------------------------------------------------------------------
+# orders -------------------------------------------------------------------------------------------
 
 _ADDRESS = ("$.shippingAddress?.countryCodeV2?", "$.shippingAddress?.provinceCode?")
 _CODE = "$.currencyCode"
 _ORDER = Field("source_id", ("$.legacyResourceId",), text_of_number)
 _CURRENCY = Field("currency", (_CODE,), currency)
 _STATE = (
-    "$.test", "$.transactions[].kind", "$.transactions[].status", "$.displayFinancialStatus?", "$.totalPriceSet.shopMoney.amount",
-)  # fmt: skip
+    "$.test",
+    "$.transactions[].kind",
+    "$.transactions[].status",
+    "$.displayFinancialStatus?",
+    "$.totalPriceSet.shopMoney.amount",
+)
 _TOTAL = "totalPriceSet.shopMoney.amount"
 
 
@@ -381,8 +397,11 @@ SALE = Mapping(
 
 _GOODS, _SHIPPING = "lineItems.nodes[]", "shippingLines.nodes[]"
 _PRICED = (
-    _CODE, "discountAllocations[].allocatedAmountSet.shopMoney.amount", "taxLines[].priceSet.shopMoney.amount", "$.taxesIncluded",
-)  # fmt: skip
+    _CODE,
+    "discountAllocations[].allocatedAmountSet.shopMoney.amount",
+    "taxLines[].priceSet.shopMoney.amount",
+    "$.taxesIncluded",
+)
 
 LINE = Mapping(
     "sale_line",
@@ -456,7 +475,7 @@ def _taxes(lines: str) -> Mapping:
             Field("rate", ("rate?",), decimal_number),
             _CURRENCY,
             Field("amount_minor", (_money("priceSet"), _CODE), AMOUNT),
-            Field("is_marketplace_liable", ("channelLiable?",), keep("true or not", "Absent is false.", ("bool",), bool)),
+            Field("is_marketplace_liable", ("channelLiable?",), TRUE_OR_NOT),
             Field("role", ("channelLiable?", *_ADDRESS), TAX_ROLE),
         ),
     )
@@ -471,7 +490,11 @@ def _tender_fields(order: Field) -> tuple[Field, ...]:
         Field("role", ("gateway?",), GATEWAY_ROLE),
         _CURRENCY,
         Field("amount_minor", (f"{shop}.amount", _CODE), AMOUNT),
-        Field("settled_minor", ("gateway?", f"{shop}.amount", _CODE, f"{seen}.amount", f"{seen}.currencyCode"), SETTLED),
+        Field(
+            "settled_minor",
+            ("gateway?", f"{shop}.amount", _CODE, f"{seen}.amount", f"{seen}.currencyCode"),
+            SETTLED,
+        ),
         Field("settled_currency", ("gateway?", _CODE, f"{seen}.currencyCode"), SETTLED_CURRENCY),
     )
 
@@ -484,7 +507,7 @@ TENDER = Mapping(
     fields=(*_tender_fields(_ORDER), Field("payment_id", ("paymentId?",), text)),
 )
 
-# refunds ---------------------------------------------------------------------------------------------------------------
+# refunds ------------------------------------------------------------------------------------------
 
 _REFUND = Field("source_id", ("^.legacyResourceId",), text_of_number)
 _OF_REFUND = "^.totalRefundedSet.shopMoney.amount"
@@ -584,7 +607,7 @@ REFUND_TENDER = Mapping(
     fields=_tender_fields(_REFUND),
 )
 
-# Shopify Payments ------------------------------------------------------------------------------------------------------
+# Shopify Payments ---------------------------------------------------------------------------------
 
 _KINDS = {
     "CHARGE": "charge",
@@ -609,7 +632,7 @@ _KINDS = {
     "RESERVED_FUNDS_REVERSAL": "reserve",
     "RESERVED_FUNDS_WITHDRAWAL": "reserve",
 }
-"""ShopifyPaymentsTransactionType, as far as we know how each is booked; loans, labels, credits and the like are quarantined."""
+"""ShopifyPaymentsTransactionType, as far as we know how it is booked; loans, labels, credits… are quarantined."""
 
 
 def _kind(is_test: bool, type_: str) -> str:
@@ -624,13 +647,19 @@ def _transaction_role(order: str | None) -> str:
     return "order_clearing:shopify_payments" if order else "unidentified_receipts"
 
 
-
 def _signed_payout(columns: Sequence[Column], report: Report) -> pa.Array:
     values = amounts(columns[:2], report)
     is_debit = np.fromiter((direction == "WITHDRAWAL" for direction in columns[2]), np.bool_, len(values))
     return pa.array(np.where(is_debit, -np.abs(values), values), pa.int64())
 
 
+_PAYOUT_STATES = {
+    "SCHEDULED": "in_transit",
+    "IN_TRANSIT": "in_transit",
+    "PAID": "paid",
+    "FAILED": "failed",
+    "CANCELED": "canceled",
+}
 _DISPUTE_STATES = {
     "NEEDS_RESPONSE": "open",
     "UNDER_REVIEW": "open",
@@ -651,7 +680,9 @@ def _dispute_state(status: str, type_: str) -> str:
 
 KIND = distinct("kind of balance transaction", "By type; test for test transactions.", ("bool", "str"), _kind)
 TRANSACTION_ROLE = distinct(
-    "order or unknown", "order_clearing:shopify_payments where the order is known, else unidentified_receipts.", ("str",),
+    "order or unknown",
+    "order_clearing:shopify_payments where the order is known, else unidentified_receipts.",
+    ("str",),
     _transaction_role,
 )  # fmt: skip
 PAID_OUT = Converter(
@@ -659,7 +690,8 @@ PAID_OUT = Converter(
 )
 DISPUTE_STATE = distinct(
     "dispute status",
-    "An inquiry moves no money, so one that is lost costs nothing; " + "; ".join(f"{k} → {v}" for k, v in _DISPUTE_STATES.items()),
+    "An inquiry moves no money, so one that is lost costs nothing; "
+    + "; ".join(f"{k} → {v}" for k, v in _DISPUTE_STATES.items()),
     ("str", "str"), _dispute_state,
 )  # fmt: skip
 
@@ -682,7 +714,7 @@ BALANCE_TRANSACTION = Mapping(
         Field("settled_minor", _OWN, AMOUNT, "Shopify Payments states its movements in the payout's currency only."),
         Field("settled_currency", ("amount.currencyCode",), currency),
         Field("order_id", ("associatedOrder?.id",), gid_number),
-        Field("payout_id", ("associatedPayout?.id?",), text, "Known once the payout has been made; the pull of the day may be earlier."),
+        Field("payout_id", ("associatedPayout?.id?",), text, "Known once the payout has been made."),
         Field("description", ("adjustmentReason?",), text),
     ),
 )
@@ -698,7 +730,7 @@ PAYOUT = Mapping(
             ("status",),
             lookup(
                 "payout status",
-                {"SCHEDULED": "in_transit", "IN_TRANSIT": "in_transit", "PAID": "paid", "FAILED": "failed", "CANCELED": "canceled"},
+                _PAYOUT_STATES,
             ),
         ),
         Field("currency", ("net.currencyCode",), currency),

@@ -1,6 +1,6 @@
-"""The GraphQL documents: one selection of an order for both ways of reading it, and what completes an order that came in part.
+"""The GraphQL documents: one selection of an order for both ways of reading it, and what completes a partial one.
 
-Nothing personal is selected: no names, e-mails, phones or streets; country and province codes and the customer's id only.
+Nothing personal is selected: no names, e-mails, phones or streets; country and province codes and a customer's id only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _BOTH = "{ shopMoney { amount currencyCode } presentmentMoney { amount currencyC
 _TAXES = f"taxLines {{ title rate channelLiable priceSet {_SHOP} }}"
 _DISCOUNTS = f"discountAllocations {{ allocatedAmountSet {_SHOP} }}"
 _LINE = (
-    f"__typename id sku title quantity isGiftCard originalTotalSet {_SHOP} {_DISCOUNTS} {_TAXES} duties {{ price {_SHOP} }}"
+    f"__typename id sku title quantity isGiftCard originalTotalSet {_SHOP} {_DISCOUNTS} {_TAXES} "
+    f"duties {{ price {_SHOP} }}"
 )
 _SHIPPING = f"__typename id title originalPriceSet {_SHOP} {_DISCOUNTS} {_TAXES}"
 _HEAD = f"""
@@ -31,8 +32,12 @@ _HEAD = f"""
   totalTipReceivedSet {_SHOP}
   transactions {{ id kind status gateway paymentId amountSet {_BOTH} }}
 """
-_REFUND_LINE = f"id quantity subtotalSet {_SHOP} totalTaxSet {_SHOP} lineItem {{ id isGiftCard taxLines {{ channelLiable }} }}"
-_REFUND_SHIPPING = f"id subtotalAmountSet {_SHOP} taxAmountSet {_SHOP} shippingLine {{ id taxLines {{ channelLiable }} }}"
+_REFUND_LINE = (
+    f"id quantity subtotalSet {_SHOP} totalTaxSet {_SHOP} lineItem {{ id isGiftCard taxLines {{ channelLiable }} }}"
+)
+_REFUND_SHIPPING = (
+    f"id subtotalAmountSet {_SHOP} taxAmountSet {_SHOP} shippingLine {{ id taxLines {{ channelLiable }} }}"
+)
 _ADJUSTMENT = f"id reason amountSet {_SHOP} taxAmountSet {_SHOP}"
 _REFUND_TENDER = f"id kind status gateway paymentId amountSet {_BOTH}"
 
@@ -67,7 +72,8 @@ def whole_orders(count: int) -> str:
     """Orders by gid, refunds and all, in the answer's keys o0, o1…; variables id0, id1…"""
     variables = ", ".join(f"$id{n}: ID!" for n in range(count))
     roots = " ".join(f"o{n}: order(id: $id{n}) {{ ...Whole }}" for n in range(count))
-    return f"query Whole({variables}) {{ {roots} }} fragment Whole on Order {{ {_HEAD} {_LISTS} refunds {{ {_REFUND} }} }}"
+    fragment = f"fragment Whole on Order {{ {_HEAD} {_LISTS} refunds {{ {_REFUND} }} }}"
+    return f"query Whole({variables}) {{ {roots} }} {fragment}"
 
 
 _REST = {
@@ -113,7 +119,9 @@ BULK_STATE = """query State($id: ID!) { bulkOperation(id: $id) {
 
 def _payments(field: str, sort: str, selection: str) -> str:
     return f"""query Payments($first: Int!, $after: String, $query: String) {{ shopifyPaymentsAccount {{
-  {field}(first: $first, after: $after, query: $query{sort}) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {selection} }} }}
+  {field}(first: $first, after: $after, query: $query{sort}) {{
+    pageInfo {{ hasNextPage endCursor }} nodes {{ {selection} }}
+  }}
 }} }}"""
 
 
@@ -121,8 +129,8 @@ _MONEY = "{ amount currencyCode }"
 BALANCE_TRANSACTIONS = _payments(
     "balanceTransactions",
     ", sortKey: PROCESSED_AT",
-    f"id type test transactionDate amount {_MONEY} fee {_MONEY} net {_MONEY} sourceType sourceId sourceOrderTransactionId "
-    "adjustmentReason associatedOrder { id } associatedPayout { id }",
+    f"id type test transactionDate amount {_MONEY} fee {_MONEY} net {_MONEY} sourceType sourceId "
+    "sourceOrderTransactionId adjustmentReason associatedOrder { id } associatedPayout { id }",
 )
 PAYOUTS = _payments(
     "payouts", ", sortKey: ISSUED_AT", f"id legacyResourceId issuedAt status transactionType net {_MONEY}"
@@ -130,5 +138,6 @@ PAYOUTS = _payments(
 DISPUTES = _payments(
     "disputes",
     "",
-    f"id legacyResourceId status type initiatedAt finalizedOn amount {_MONEY} reasonDetails {{ reason }} order {{ id legacyResourceId }}",
+    f"id legacyResourceId status type initiatedAt finalizedOn amount {_MONEY} reasonDetails {{ reason }} "
+    "order { id legacyResourceId }",
 )

@@ -1,7 +1,7 @@
-"""How Shopify's lists are read: orders by pages or, where a window holds thousands, by bulk operations; both yield the same payloads.
+"""How Shopify's lists are read: orders by pages or, where there are thousands, in bulk; both yield the same payloads.
 
-An order that came in part (more lines than one page, refunds) is completed before it is handed on. What stood in one answer keeps the
-provider's bytes; a completed list is those bytes with the other pages' nodes spliced in.
+An order that came in part (more lines than one page, refunds) is completed before it is handed on. What stood in one
+answer keeps the provider's bytes; a completed list is those bytes with the other pages' nodes spliced in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ledger_pipeline.connect.client import Client, Response
-from ledger_pipeline.connect.errors import ConnectError, PageFault, RateLimited, RequestRejected
+from ledger_pipeline.connect.errors import PageFault, RateLimited, RequestRejected
 from ledger_pipeline.connect.listing import HttpList, note
 from ledger_pipeline.connect.paging import GraphQLConnection, Guard, Listing, Page
 from ledger_pipeline.connect.source import Request
@@ -27,7 +27,7 @@ from . import queries
 VERSION = "2026-10"
 PATH = f"/admin/api/{VERSION}/graphql.json"
 BULK_MOST = 20_000
-"""Orders of one bulk operation: a larger window is halved, so that no file has to be held in memory whole that is larger than that."""
+"""Orders of one bulk operation: a larger window is halved, because a file is held in memory as a whole."""
 BULK_SECONDS = 3600.0
 _NARROWEST = 1.0  # seconds; a window is not halved further
 
@@ -83,8 +83,9 @@ _END = msgspec.json.encode({"hasNextPage": False, "endCursor": None})
 class Orders:
     """Reads the `orders` stream.
 
-    Shopify's own count is asked first. Pages are held back until the listing has been checked against it; a listing that falls short is
-    read once more, because an order that changes meanwhile leaves the window, and then is a PageFault. A count that is too low is noted.
+    Shopify's own count is asked first, and pages are held back until the listing has been checked against it. One that
+    differs is read once more, because an order that changes meanwhile leaves the window; then a listing that falls
+    short is a PageFault, and one that has more than was counted is noted.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -134,13 +135,14 @@ class Orders:
         request.pages += 1
         orders = reassembled(_download(request, state["url"])) if state["url"] else []
         if len(orders) != int(state["rootObjectCount"]):
-            raise _fault(request, "early_end", f"{len(orders)} of {state['rootObjectCount']} orders are in the bulk file")
+            message = f"{len(orders)} of {state['rootObjectCount']} orders are in the bulk file"
+            raise _fault(request, "early_end", message)
         if len(orders) < count:
             raise _fault(request, "early_end", f"the bulk operation brought {len(orders)} of {count} orders")
         return _completed(client, request, orders)
 
     def _operation(self, client: Client, request: Request, query: str) -> dict[str, Any]:
-        """A completed bulk operation; waits for another one that is under way. Raises where it fails or takes too long."""
+        """Runs it to its end; waits for another one that is under way. Raises where it fails or takes too long."""
         deadline, wait, operation = self.clock() + BULK_SECONDS, 0.5, None
         while True:
             state = _started(client, query) if operation is None else _state(client, operation)
@@ -150,7 +152,8 @@ class Orders:
                     return state
                 if state["status"] not in ("CREATED", "RUNNING"):
                     why = state.get("errorCode") or "no reason given"
-                    raise RequestRejected(request.connection, f"bulk operation {operation}: {state['status']}, {why}", is_transient=True)
+                    message = f"bulk operation {operation}: {state['status']}, {why}"
+                    raise RequestRejected(request.connection, message, is_transient=True)
             if self.clock() + wait > deadline:
                 what = operation or "another bulk operation of this app"
                 raise RateLimited(request.connection, f"{what} was not over after {BULK_SECONDS:.0f} s")
@@ -159,7 +162,7 @@ class Orders:
 
 
 def search(start: datetime, end: datetime) -> str:
-    """Orders whose last change lies in [start, end), in Shopify's search syntax; without quotes it would cut the time off."""
+    """Orders whose last change lies in [start, end), in Shopify's search syntax; unquoted it would cut the time off."""
     return f"updated_at:>='{rfc3339(start)}' AND updated_at:<'{rfc3339(end)}'"
 
 
@@ -210,7 +213,7 @@ def _parts(
         yield from _parts(client, first, last, part if part is not None else 0, most)
 
 
-# completing ------------------------------------------------------------------------------------------------------------
+# completing ---------------------------------------------------------------------------------------
 
 
 def _completed(client: Client, request: Request, orders: Sequence[bytes]) -> list[bytes]:
@@ -290,7 +293,7 @@ def _rest(client: Client, request: Request, owner: str, owner_id: str, name: str
 
 
 def spliced(payload: bytes, path: Sequence[str | int], nodes: Iterable[bytes]) -> bytes:
-    """The payload with nodes added to the connection at `path`, which then has no next page; all other values keep their bytes."""
+    """The payload with nodes added to the connection at `path`, which then ends; all other values keep their bytes."""
     if not path:
         found = _object.decode(payload)
         own = msgspec.json.decode(found["nodes"], type=list[Raw])
@@ -307,7 +310,7 @@ def spliced(payload: bytes, path: Sequence[str | int], nodes: Iterable[bytes]) -
     return msgspec.json.encode(members)
 
 
-# bulk operations -------------------------------------------------------------------------------------------------------
+# bulk operations ----------------------------------------------------------------------------------
 
 
 class _UserError(msgspec.Struct):
@@ -343,7 +346,8 @@ def _started(client: Client, query: str) -> dict[str, Any] | None:
     if any(error.code in ("OPERATION_IN_PROGRESS", "LIMIT_REACHED") for error in run.userErrors):
         return None
     if run.userErrors or run.bulkOperation is None:
-        raise answer.fault(RequestRejected, "bulk query refused: " + "; ".join(error.message for error in run.userErrors))
+        why = "; ".join(error.message for error in run.userErrors)
+        raise answer.fault(RequestRejected, f"bulk query refused: {why}")
     return run.bulkOperation
 
 
@@ -363,7 +367,7 @@ def _download(request: Request, url: str) -> bytes:
 
 
 def reassembled(file: bytes) -> list[bytes]:
-    """Orders of a JSONL file in the shape of the paged ones: children go into their order's lists, in the file's order."""
+    """Orders of a JSONL file in the shape of the paged ones: children go into their order's lists, in file order."""
     orders: dict[str, bytes] = {}
     children: dict[str, dict[str, list[bytes]]] = {}
     for text in file.splitlines():
@@ -390,7 +394,7 @@ def _as_connection(nodes: list[bytes]) -> bytes:
     return b'{"pageInfo":%s,"nodes":[%s]}' % (_END, b",".join(nodes))
 
 
-# Shopify Payments ------------------------------------------------------------------------------------------------------
+# Shopify Payments ---------------------------------------------------------------------------------
 
 
 class _Account(msgspec.Struct):
@@ -433,7 +437,7 @@ class PaymentsList(HttpList):
         note(request, listing)
 
 
-# What a 200 may really be ----------------------------------------------------------------------------------------------
+# What a 200 may really be -------------------------------------------------------------------------
 
 
 class Cause(msgspec.Struct):
@@ -477,6 +481,3 @@ def envelope(response: Response) -> Envelope | None:
         return _envelope.decode(response.json_bytes)
     except msgspec.DecodeError:
         return None
-
-
-__all__ = ["AccountConnection", "ConnectError", "Envelope", "Orders", "PaymentsList", "envelope", "reassembled", "search", "spliced"]

@@ -20,7 +20,7 @@ from ledger_pipeline.sources.shopify.reader import AccountConnection, Orders, Pa
 
 FORBIDDEN = ("ACCESS_DENIED", "UNAUTHORIZED", "FORBIDDEN")
 DISPUTE_LOOKBACK_DAYS = 180
-"""Disputes can be asked for by the day they were opened, not by the day they were decided; a card network takes months."""
+"""Disputes can be asked for by the day they were opened, not decided, which may be months later."""
 PAYOUT_LOOKBACK_DAYS = 14
 """Payouts likewise, until they have arrived or failed."""
 
@@ -29,7 +29,7 @@ class ShopifyOptions(Options):
     """What ledger.yaml says about a shop."""
 
     shop_url: str = Field(description="https://{shop}.myshopify.com")
-    access_token: SecretStr = Field(description="Admin API token with read_orders, and read_shopify_payments_* where there is any.")
+    access_token: SecretStr = Field(description="Admin API token: read_orders, read_shopify_payments.")
     page_size: int = Field(queries.MAX_PAGE_SIZE, ge=1, le=queries.MAX_PAGE_SIZE, description="Orders per page.")
     bulk_from: int = Field(2000, ge=1, description="Orders in a window from which a bulk operation is used.")
     home_jurisdiction: str = Field("", description="Where an order without a shipping address is taxed (US-NY, GB).")
