@@ -78,14 +78,14 @@ def _walk(records: list[Record]) -> list[Statement]:
     found: list[Statement] = []
     group: Record | None = None
     account: _Account | None = None
-    group_total = file_total = group_records = file_records = groups = accounts = 0
+    group_total = file_total = group_off = file_off = group_records = file_records = groups = accounts = 0
     for record in records:
         file_records += record.count
         group_records += record.count
         if account is not None and record.code != "49" and record.code != "16":
             raise Unreadable(f"line {record.line}: an account's trailer (49) is missing before record {record.code}")
         if record.code == "02":
-            group, group_total, group_records, accounts = record, 0, record.count, 0
+            group, group_total, group_off, group_records, accounts = record, 0, 0, record.count, 0
             groups += 1
         elif record.code == "03":
             if group is None:
@@ -100,26 +100,33 @@ def _walk(records: list[Record]) -> list[Statement]:
         elif record.code == "49":
             if account is None:
                 raise Unreadable(f"line {record.line}: an account's trailer (49) without its account (03)")
-            group_total += _close(record, account)
+            stated = _close(record, account)
+            group_total += stated
+            group_off += account.total - stated
             account = None
         elif record.code == "98":
-            _frame(record, "group", group_total, accounts, group_records)
+            _frame(record, "group", (group_total, group_total + group_off), accounts, group_records)
             file_total += group_total
+            file_off += group_off
             group = None
         elif record.code == "99":
-            _frame(record, "file", file_total, groups, file_records)
+            _frame(record, "file", (file_total, file_total + file_off), groups, file_records)
             return found
         elif record.code != "01":
             raise Unreadable(f"line {record.line}: unknown record {record.code!r}; known are 01, 02, 03, 16, 49, 88, 98, 99")
     raise Unreadable(f"line {records[-1].line}: the file's trailer (99) is missing, so it may be cut off")
 
 
-def _frame(record: Record, what: str, total: int, members: int, records: int) -> None:
-    """Trailers 98 and 99: control total, number of accounts or groups, number of physical records."""
+def _frame(record: Record, what: str, totals: tuple[int, int], members: int, records: int) -> None:
+    """Trailers 98 and 99: control total, number of accounts or groups, number of physical records.
+
+    `totals`: what the trailers inside state, and what their amounts make; where these differ the account is refused, not the file.
+    """
     stated = [_whole(text, record.line, "control figure") for text in [*record.fields, "", ""][:3]]
-    for name, says, is_really in zip(("control total", "number of members", "number of records"), stated, (total, members, records), strict=True):
-        if says is not None and says != is_really:
-            raise Unreadable(f"line {record.line}: the {what}'s {name} is {says}, what stands in it makes {is_really}")
+    checks = (("control total", totals), ("number of members", (members,)), ("number of records", (records,)))
+    for (name, figures), says in zip(checks, stated, strict=True):
+        if says is not None and says not in figures:
+            raise Unreadable(f"line {record.line}: the {what}'s {name} is {says}, what stands in it makes {figures[0]}")
 
 
 def _whole(text: str, line: int, what: str) -> int | None:
@@ -182,7 +189,7 @@ def _detail(record: Record, account: _Account, group: Record | None) -> None:
         account.total += amount
         skip = _availability(funds.strip(), rest, record.line)
         value_on = _day(rest[0], record.line) if funds.strip() == "V" and rest and rest[0].strip() else None
-        bank, customer, *text = [*rest[skip:], "", ""][: max(2, len(rest) - skip)]
+        _bank, customer, *text = [*rest[skip:], "", ""][: max(2, len(rest) - skip)]
         sign = _sign(code.strip(), record.line)
         if sign == 0 or statement.period is None:
             return

@@ -45,18 +45,18 @@ def read(request: Request) -> Iterator[Sequence[bytes]]:
 
 def _documents(request: Request, file: Delivered, placed: dict[str, tuple[Statement, str]]) -> Iterator[dict[str, Any]]:
     accounts = request.options.accounts
-    counted: Counter[str] = Counter()
-    before: Statement | None = None
+    latest: dict[str, tuple[Statement, Counter[str]]] = {}
     try:
         kind = request.options.format
         for statement in FORMATS[format_of(file.content) if kind == "auto" else kind](file.content):
+            before, counted = latest.get(statement.account, (None, Counter()))
             if before is None or not statement.follows(before):
                 counted = Counter()
+            latest[statement.account] = statement, counted
             if not statement.can_tie:
                 request.notes["statements_without_opening"] = request.notes.get("statements_without_opening", 0) + 1
             found = document(statement, file.sha256, file.name, accounts, counted)
             _refuse_ambiguous(found, statement, file, placed)
-            before = statement
             yield found
     except Unreadable as error:
         yield {"source_id": f"file:{file.name}", "lines": [], "file": file.sha256, "fault": f"{file.name}: {error}"}

@@ -105,10 +105,11 @@ def check(statement: Statement) -> str | None:
         return f"{statement.name}: it names no account"
     if not statement.can_tie:
         return _foreign_line(statement)
-    missing = [kind for kind, balance in (("opening", statement.opening), ("closing", statement.closing)) if balance is None]
-    if missing:
+    if statement.opening is None or statement.closing is None:
+        stated = {"opening": statement.opening, "closing": statement.closing}
+        missing = [kind for kind, balance in stated.items() if balance is None]
         return f"{statement.name}: no {' and no '.join(missing)} balance, so its lines can't be checked"
-    return _foreign_line(statement) or _tie(statement)
+    return _foreign_line(statement) or _tie(statement, statement.opening, statement.closing)
 
 
 def _foreign_line(statement: Statement) -> str | None:
@@ -121,10 +122,9 @@ def _foreign_line(statement: Statement) -> str | None:
     return None
 
 
-def _tie(statement: Statement) -> str | None:
-    assert statement.opening and statement.closing
-    expected = statement.opening.amount + statement.net
-    if expected == statement.closing.amount:
+def _tie(statement: Statement, opening: Balance, closing: Balance) -> str | None:
+    expected = opening.amount + statement.net
+    if expected == closing.amount:
         return None
     count = sum(line.state == "booked" for line in statement.lines)
 
@@ -132,8 +132,8 @@ def _tie(statement: Statement) -> str | None:
         return money_text(amount, statement.currency)
 
     return (
-        f"{statement.name}: opening {said(statement.opening.amount)} and {count} lines of {said(statement.net)} make "
-        f"{said(expected)} {statement.currency}, but the stated closing balance is {said(statement.closing.amount)}"
+        f"{statement.name}: opening {said(opening.amount)} and {count} lines of {said(statement.net)} make "
+        f"{said(expected)} {statement.currency}, but the stated closing balance is {said(closing.amount)}"
     )
 
 

@@ -15,7 +15,15 @@ from ledger_pipeline.connect.banking import line_id
 from ledger_pipeline.connect.files import Delivered, deliveries
 from ledger_pipeline.connect.source import Request
 from ledger_pipeline.model.money import DIGITS, from_minor, to_minor
-from ledger_pipeline.sources.delimited_file.options import BankMap, Cell, Day, DelimitedFileOptions, SaleMap, matches, number
+from ledger_pipeline.sources.delimited_file.options import (
+    BankMap,
+    Cell,
+    Day,
+    DelimitedFileOptions,
+    SaleMap,
+    matches,
+    number,
+)
 from ledger_pipeline.sources.delimited_file.table import MalformedFile, Row, key_of
 from ledger_pipeline.sources.delimited_file.table import read as read_table
 
