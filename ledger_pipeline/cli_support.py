@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -148,13 +149,18 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _table(title: str) -> Table:
+    """Fits eighty columns."""
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+
+
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:
     """One line per connection, and the total."""
-    table = Table(title="What became of every record", title_justify="left", title_style="bold")
+    table = _table("What became of every record")
     columns = ("pulled", "staged_rows", *ORDER, "entries")
-    table.add_column("connection")
+    table.add_column("connection", no_wrap=True)
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+        table.add_column(column.removesuffix("_rows"), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row["connection"], *(f"{row[c]:,}" for c in columns))
     table.add_section()
@@ -229,8 +235,8 @@ def print_balances(runtime: Runtime, rows: Sequence[dict[str, Any]]) -> None:
         own = [row for row in rows if row["entity"] == name]
         if not own:
             continue
-        table = Table(title=f"Trial balance: {entity.name} ({entity.base_currency})", title_justify="left", title_style="bold")
-        table.add_column("account")
+        table = _table(f"Trial balance: {entity.name} ({entity.base_currency})")
+        table.add_column("account", no_wrap=True)
         table.add_column("name")
         for column in ("currency", "balance", "debit", "credit"):
             table.add_column(column, justify="right")

@@ -41,8 +41,11 @@ def run(days: int, start: date, seed: int, orders_per_day: int, workers: int, as
         before = _entries(runtime)
         company = company_from(seed, start, orders_per_day)
 
+        reached = _last_night(runtime)
+
         def set_clock(day: date) -> None:
-            now = datetime(day.year, day.month, day.day, *NIGHT_HOUR, tzinfo=UTC) + timedelta(days=1)
+            tonight = max(day, reached or day)  # the company's time doesn't run backwards when its nights are run again
+            now = datetime(tonight.year, tonight.month, tonight.day, *NIGHT_HOUR, tzinfo=UTC) + timedelta(days=1)
             write_files(company, day, day, Path(os.environ["SANDBOX_FILES"]))  # what the bank and the stall leave in their folders
             requests.post(f"{url}/_control/clock", json={"now": now.isoformat()}, timeout=10).raise_for_status()
 
@@ -89,6 +92,12 @@ def _print(runtime: Runtime, result: dict[str, Any], nights: list[date]) -> None
     for difference in result["differences"]:
         console.print(f"  [red]differs[/red] {difference}")
     console.print(f"ties to the company's own books: {'yes' if result['ties_to_the_companys_own_books'] else '[red]no[/red]'}")
+
+
+def _last_night(runtime: Runtime) -> date | None:
+    with runtime.database.connect("reader") as connection:
+        row = connection.execute("SELECT max(sync_date) FROM ops.staged").fetchone()
+    return row[0] if row else None
 
 
 def _entries(runtime: Runtime) -> int:

@@ -104,6 +104,8 @@ class Workers:
     def __init__(self, config_path: Path | None, count: int) -> None:
         build_defs(config_path)  # imports everything once, for all
         suites.warm_up()
+        with instance(Runtime.from_file(config_path)):
+            pass  # Dagster's tables are made once, before the workers look for them
         method = "fork" if sys.platform == "linux" else "spawn"
         self._pool = ProcessPoolExecutor(
             count, multiprocessing.get_context(method), initializer=_begin, initargs=(config_path,)
