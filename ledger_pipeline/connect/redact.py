@@ -56,9 +56,8 @@ class Secret:
 def _forms(secret: str) -> set[str]:
     """The ways in which a secret appears: as it is, URL-encoded, in base64, inside JSON or a repr."""
     raw = {secret, secret.strip()}
-    encoded = {
-        text for s in raw for text in (quote(s), quote(s, safe=""), quote_plus(s), json.dumps(s)[1:-1], repr(s)[1:-1])
-    }
+    encoded = {form for s in raw for form in (quote(s), quote(s, safe=""), quote_plus(s), repr(s)[1:-1])}
+    encoded |= {json.dumps(s, ensure_ascii=is_ascii)[1:-1] for s in raw for is_ascii in (True, False)}
     for s in raw:
         data = s.encode()
         encoded |= {f(data).decode().rstrip("=") for f in (base64.b64encode, base64.urlsafe_b64encode)}

@@ -172,6 +172,14 @@ def test_the_time_for_all_attempts_is_bounded(serve, connect, clock):
     assert len(server.got) == 5  # 0.5 + 1 + 2 + 4 s, and 8 more would be too many
 
 
+def test_waiting_for_our_own_limit_takes_nothing_from_that_time(serve, connect, clock):
+    server = serve([FINE, Answer(503), FINE])
+    client = connect(server.url, None, Limit(per_second=0.01), max_elapsed=10)
+    client.get("/x")
+    assert client.get("/x").json_bytes == FINE.body
+    assert sum(clock.slept) > 100
+
+
 def test_back_off_has_full_jitter(serve, connect, clock):
     asked = []
     server = serve([Answer(500), Answer(500), FINE])

@@ -162,6 +162,13 @@ def test_an_empty_listing_is_no_fault(serve, listing, name):
     assert pull.pulled.count == 0
 
 
+@pytest.mark.parametrize("known", [{"more": "more"}, {"pages_path": "pages"}, {"total": "total"}])
+def test_numbered_pages_ask_for_no_page_beyond_the_known_end(serve, listing, known):
+    server = serve(numbered())
+    list(listing(PageNumber("items", **known), server))
+    assert [got.query["page"] for got in server.got] == ["1", "2", "3"]
+
+
 def test_base_parameters_stay_with_every_request_but_not_with_links(serve, listing):
     server = serve(stripe())
     list(listing(StartingAfter(limit=4), server, base={"params": {"created[gte]": 5}}))
@@ -383,7 +390,9 @@ def test_an_offset_listing_from_which_a_record_vanishes_is_a_fault(serve, listin
 
 def test_an_offset_listing_in_which_a_record_appears_is_read_on_without_a_gap(serve, listing):
     server = serve(offset_over(lambda number: records(0, 10) if number == 1 else [{"id": "new"}, *records(0, 10)]))
-    assert ids(listing(Offset("items", limit=4), server)) == ALL
+    pull = listing(Offset("items", limit=4), server)
+    assert ids(pull) == ALL
+    assert pull.pulled.repeated == 0
 
 
 def test_a_server_that_repeats_its_last_page_ends_at_the_total(serve, listing):

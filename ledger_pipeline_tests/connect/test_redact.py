@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
 import traceback
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -25,13 +26,18 @@ from ledger_pipeline.connect.redact import Redactor
 
 from .conftest import Answer, to_json
 
-CANARY = 'sk_live/c4n+ary=%&"4711'
+CANARY = 'sk_live/c4n ary+\xff~=%&"4711'
 
 
 def forms(secret: str) -> list[str]:
     pair = f"user:{secret}".encode()
-    encoded = [base64.b64encode(data).decode().rstrip("=") for data in (secret.encode(), pair)]
-    return [secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1], *encoded]
+    encodings = (base64.b64encode, base64.urlsafe_b64encode)
+    encoded = [f(data).decode().rstrip("=") for data in (secret.encode(), pair) for f in encodings]
+        f(data).decode().rstrip("=")
+        for data in (secret.encode(), pair)
+        for f in (base64.b64encode, base64.urlsafe_b64encode)
+    ]
+    return [secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], *encoded]
 
 
 AUTHS = {
@@ -67,6 +73,12 @@ def test_a_key_is_in_no_error_and_no_log(serve, connect, caplog, name, status, f
     assert CANARY in server.got[0].query["api_key"], "the key must have been sent, or this test shows nothing"
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("form", [*forms(CANARY), CANARY + "\n", repr(CANARY + "\n")[1:-1]])
+def test_a_known_key_is_masked_in_every_form_wherever_it_stands(form):
+    text = Redactor([Secret(CANARY + "\n"), Secret(f"user:{CANARY}")])(f"before {form} after")
+    assert text.replace("\n", "").replace("\\n", "").replace("=", "") == "before *** after"
 
 
 def test_a_key_with_a_line_end_is_refused_without_being_shown(serve, connect):
@@ -166,6 +178,18 @@ def test_as_a_logging_filter_it_masks_arguments_and_tracebacks(caplog):
     assert "canary" not in caplog.text
     assert "*** in an argument" in caplog.text
     assert "ValueError: *** in an error" in caplog.text
+
+
+def test_the_filter_leaves_no_traceback_for_another_formatter_to_print():
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "failed", (), None)
+    try:
+        raise ValueError("canary-4711")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    record.exc_text = "cached by another handler: canary-4711"
+    assert Redactor(["canary-4711"]).filter(record)
+    assert record.exc_info is None
+    assert "ValueError: ***" in record.exc_text
 
 
 def test_a_short_secret_does_not_scramble_everything():
