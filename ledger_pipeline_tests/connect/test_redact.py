@@ -33,11 +33,8 @@ def forms(secret: str) -> list[str]:
     pair = f"user:{secret}".encode()
     encodings = (base64.b64encode, base64.urlsafe_b64encode)
     encoded = [f(data).decode().rstrip("=") for data in (secret.encode(), pair) for f in encodings]
-        f(data).decode().rstrip("=")
-        for data in (secret.encode(), pair)
-        for f in (base64.b64encode, base64.urlsafe_b64encode)
-    ]
-    return [secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], *encoded]
+    quoted = [quote(secret, safe=""), quote(secret), quote_plus(secret)]
+    return [secret, *quoted, *(json.dumps(secret, ensure_ascii=flag)[1:-1] for flag in (True, False)), *encoded]
 
 
 AUTHS = {
