@@ -29,7 +29,9 @@ def check_pattern(pattern: str) -> str:
     try:
         filled = pattern.format(date=date(2026, 10, 5))
     except (LookupError, AttributeError, ValueError) as error:
-        raise ValueError(f"{pattern!r} is no pattern: only {{date}} and forms like {{date:%Y%m%d}} are replaced ({error})") from None
+        raise ValueError(
+            f"{pattern!r} is no pattern: only {{date}} and forms like {{date:%Y%m%d}} are replaced ({error})"
+        ) from None
     if not filled or filled.startswith("/") or ".." in Path(filled).parts:
         raise ValueError(f"{pattern!r} is no pattern of names inside the folder")
     return pattern
@@ -38,8 +40,8 @@ def check_pattern(pattern: str) -> str:
 def deliveries(request: Request, folder: Path, pattern: str, *, size_limit: int = SIZE_LIMIT) -> Iterator[Delivered]:
     """The files of the sync date by name; hidden ones (`.part` of a copy under way) are left alone.
 
-    The same bytes under a second name are read once and named in `request.notes["repeated_files"]`. Raises a ConnectError when the
-    folder isn't there or a file is too large. Files that the request itself gives are read instead.
+    The same bytes under a second name are read once and named in `request.notes["repeated_files"]`. Raises a
+    ConnectError when the folder is missing or a file is too large. Files that the request itself gives are read instead.
     """
     if request.given is not None:
         for name, content in request.given:
@@ -54,7 +56,9 @@ def deliveries(request: Request, folder: Path, pattern: str, *, size_limit: int 
     request.notes["files"] = len(found)
     for path in found:
         if (size := path.stat().st_size) > size_limit:
-            raise BadPayload(request.connection, f"{path.name} has {size} bytes, more than {size_limit}", is_transient=False)
+            raise BadPayload(
+                request.connection, f"{path.name} has {size} bytes, more than {size_limit}", is_transient=False
+            )
         content = path.read_bytes()
         if (digest := hashlib.sha256(content).hexdigest()) in seen:
             repeated.append(path.name)

@@ -1,6 +1,7 @@
-"""BAI2 (Cash Management Balance Reporting Specifications Version 2, BAI 2005), read by hand so that every fault names its line.
+"""BAI2, read by hand so that every fault names its line (Cash Management Balance Reporting Specifications Version 2).
 
-Records: 01 file, 02 group, 03 account and its balances, 16 detail, 88 continuation, 49/98/99 trailers with control totals and counts.
+Records: 01 file, 02 group, 03 account and its balances, 16 detail, 88 continuation, 49/98/99 trailers with control
+totals and counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FUNDS = {"0", "1", "2", "V", "S", "D", "Z", ""}
 
 @dataclass(slots=True)
 class Record:
-    """A logical record: `line` is where it starts, `count` its physical lines (88 included), `words` the 88s' text after a detail."""
+    """A logical record: `line` is where it starts, `count` its physical lines, `words` the text of a detail's 88s."""
 
     line: int
     code: str
@@ -67,7 +68,7 @@ class _Account:
 
 
 def read(content: bytes) -> Iterator[Statement]:
-    """One statement per account (03 … 49). Raises Unreadable where the file's frame is broken; an account's own faults are the statement's."""
+    """One statement per account (03 … 49). Raises Unreadable where the frame is broken; accounts keep their faults."""
     records = list(_records(content))
     if not records or records[0].code != "01":
         raise Unreadable("line 1: it does not start with a file header (01)")
@@ -113,14 +114,17 @@ def _walk(records: list[Record]) -> list[Statement]:
             _frame(record, "file", (file_total, file_total + file_off), groups, file_records)
             return found
         elif record.code != "01":
-            raise Unreadable(f"line {record.line}: unknown record {record.code!r}; known are 01, 02, 03, 16, 49, 88, 98, 99")
+            raise Unreadable(
+                f"line {record.line}: unknown record {record.code!r}; known are 01, 02, 03, 16, 49, 88, 98, 99"
+            )
     raise Unreadable(f"line {records[-1].line}: the file's trailer (99) is missing, so it may be cut off")
 
 
 def _frame(record: Record, what: str, totals: tuple[int, int], members: int, records: int) -> None:
     """Trailers 98 and 99: control total, number of accounts or groups, number of physical records.
 
-    `totals`: what the trailers inside state, and what their amounts make; where these differ the account is refused, not the file.
+    `totals`: what the trailers inside state, and what their amounts make; where these differ the account is refused,
+    not the file.
     """
     stated = [_whole(text, record.line, "control figure") for text in [*record.fields, "", ""][:3]]
     checks = (("control total", totals), ("number of members", (members,)), ("number of records", (records,)))
@@ -158,7 +162,7 @@ def _account(record: Record, group: Record) -> _Account:
 
 
 def _summaries(record: Record, account: _Account) -> Iterator[tuple[str, int]]:
-    """(type code, amount) of the balances and totals: groups of code, amount, item count, funds type and what that announces."""
+    """(type code, amount) of the balances and totals, each with an item count, a funds type and what that announces."""
     rest = record.fields[2:]
     while any(text.strip() for text in rest):
         code, amount_text, _, funds, *rest = [*rest, "", "", "", ""][: max(4, len(rest))]
@@ -172,7 +176,7 @@ def _summaries(record: Record, account: _Account) -> Iterator[tuple[str, int]]:
 
 
 def _availability(funds: str, rest: list[str], line: int) -> int:
-    """How many fields a funds type brings with it: S three amounts, V a date and a time, D a count and as many pairs."""
+    """How many fields a funds type brings: S three amounts, V a date and a time, D a count and as many pairs."""
     if funds not in _FUNDS:
         raise Unreadable(f"line {line}: {funds[:20]!r} is no funds type; known are 0, 1, 2, V, S, D, Z")
     if funds == "D":

@@ -1,6 +1,7 @@
-"""CAMT.053, any version: ISO 20022 BankToCustomerStatement (https://www.iso20022.org/catalogue-messages, bank-to-customer cash management).
+"""CAMT.053 in any version: BankToCustomerStatement of ISO 20022 (https://www.iso20022.org/iso-20022-message-definitions).
 
-Read with expat and local names only. A document type declaration is refused before anything of it is used, so there are no entities.
+Read with expat and local names only. A document type declaration is refused before anything of it is used, so there are
+no entities.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def _tree(content: bytes) -> Element:
         stack.append(element)
 
     def doctype(*_: object) -> None:
-        raise Unreadable(f"line {parser.CurrentLineNumber}: it has a document type declaration, which no statement needs")
+        raise Unreadable(
+            f"line {parser.CurrentLineNumber}: it has a document type declaration, which no statement needs"
+        )
 
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda _: stack.pop()
@@ -66,12 +69,14 @@ def _tree(content: bytes) -> Element:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise Unreadable(f"line {error.lineno}, column {error.offset + 1}: not XML: {expat.errors.messages[error.code]}") from None
+        raise Unreadable(
+            f"line {error.lineno}, column {error.offset + 1}: not XML: {expat.errors.messages[error.code]}"
+        ) from None
     return top.children[0]
 
 
 def read(content: bytes) -> Iterator[Statement]:
-    """The statements of a file. Raises Unreadable where the file is no CAMT.053; a statement that isn't right carries its fault."""
+    """The statements of a file. Raises Unreadable where it is no CAMT.053; a statement that isn't right has a fault."""
     root = _tree(content)
     if root.tag != "Document" or "camt.053" not in root.namespace:
         kind = root.namespace.rpartition(":")[2] or root.tag
@@ -92,9 +97,9 @@ def _fill(statement: Statement, element: Element) -> None:
     statement.statement_id = element.text("Id")
     statement.number = element.text("ElctrncSeqNb", "LglSeqNb")
     statement.created_at = element.text("CreDtTm") or None
-    statement.account = element.text(
-        "Acct/Id/IBAN", "Acct/Id/Othr/Id", "Acct/Id/PrtryAcct/Id", "Acct/Id/BBAN"
-    ).replace(" ", "")
+    statement.account = element.text("Acct/Id/IBAN", "Acct/Id/Othr/Id", "Acct/Id/PrtryAcct/Id", "Acct/Id/BBAN").replace(
+        " ", ""
+    )
     balances = _balances(element)
     statement.opening = balances.get("OPBD") or balances.get("PRCD")
     statement.closing = balances.get("CLBD")

@@ -22,7 +22,10 @@ def _checked(kind: str) -> Converter:
         return pa.array([None if i is None else f"{i}:{kind}" for i in columns[0]], pa.string())
 
     return Converter(
-        f"{{statement}}:{kind}, unless it is refused", ("str", "str"), run, "A statement that doesn't tie or can't be read is an error."
+        f"{{statement}}:{kind}, unless it is refused",
+        ("str", "str"),
+        run,
+        "A statement that doesn't tie or can't be read is an error.",
     )
 
 

@@ -1,6 +1,7 @@
-"""MT940, read by the mt-940 library one statement at a time (SWIFT Standards, category 9: MT 940 Customer Statement Message).
+"""MT940, read by the mt-940 library one statement at a time (SWIFT Standards, category 9: Customer Statement Message).
 
-The library yields what tags say; where a statement begins, which of its tags are missing and on which line a booking stands is found here.
+The library yields what tags say; where a statement begins, which of its tags are missing and on which line a booking
+stands is found here.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def decoded(content: bytes) -> str:
 
 
 def read(content: bytes) -> Iterator[Statement]:
-    """The statements of a file. Raises Unreadable where there is none; a statement that isn't right carries its fault."""
+    """The statements of a file. Raises Unreadable where there is none; a statement that isn't right has a fault."""
     text = decoded(content)
     starts = [match.start() for match in _START.finditer(text)]
     if not starts:
@@ -66,8 +67,12 @@ def _fill(statement: Statement, block: str) -> None:
     statement.currency = known.currency if known else ""
     bookings = [t.data for t in parsed.transactions if "amount" in t.data]
     if len(bookings) != len(places):
-        raise Unreadable(f"line {statement.place}: {len(places)} bookings (:61:) stand in it, {len(bookings)} could be read")
-    statement.lines = [_line(booking, place, statement.currency) for booking, place in zip(bookings, places, strict=True)]
+        raise Unreadable(
+            f"line {statement.place}: {len(places)} bookings (:61:) stand in it, {len(bookings)} could be read"
+        )
+    statement.lines = [
+        _line(booking, place, statement.currency) for booking, place in zip(bookings, places, strict=True)
+    ]
 
 
 def _short(error: Exception) -> str:

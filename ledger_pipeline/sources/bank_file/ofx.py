@@ -1,6 +1,7 @@
 """OFX 1 (SGML) and 2 (XML), read into a tree by ofxtools (Open Financial Exchange 2.2, section 11: banking).
 
-The tree is read, not ofxtools' typed models: these turn dates into UTC, which moves bookings to other days, and refuse what banks really send.
+The tree is read, not ofxtools' typed models: these turn dates into UTC, which moves bookings to other days, and refuse
+what banks really send.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _OK = "0"
 
 
 def read(content: bytes) -> Iterator[Statement]:
-    """The bank and card statements of a file. Raises Unreadable where there is none, with the bank's own error where it states one."""
+    """The bank and card statements of a file. Raises Unreadable where there is none, with the bank's own error."""
     if b"<!DOCTYPE" in content.upper() or b"<!ENTITY" in content.upper():
         raise Unreadable("line 1: it has a document type declaration, which no statement needs")
     root = _tree(content)
@@ -51,7 +52,9 @@ def _said(root: Element) -> str:
     notes = []
     for status in root.iter("STATUS"):
         if _text(status, "CODE") not in ("", _OK):
-            notes.append(f"status {_text(status, 'CODE')} {_text(status, 'SEVERITY')} {_text(status, 'MESSAGE')}".strip())
+            notes.append(
+                f"status {_text(status, 'CODE')} {_text(status, 'SEVERITY')} {_text(status, 'MESSAGE')}".strip()
+            )
     notes += [f"{e.tag} is not read" for e in root.iter() if e.tag in ("INVSTMTRS", "ACCTINFORS")]
     return "".join(f"; {note}" for note in dict.fromkeys(notes))
 
@@ -96,7 +99,10 @@ def _fill(statement: Statement, element: Element, places: Mapping[Element, int])
     if amount:
         on = _day(day, statement.place) if day else None
         statement.closing = Balance(decimal_of(_point(amount), statement.place), statement.currency, on)
-    statement.lines = [_line(found, statement, places.get(found, statement.place)) for found in element.iterfind("BANKTRANLIST/STMTTRN")]
+    statement.lines = [
+        _line(found, statement, places.get(found, statement.place))
+        for found in element.iterfind("BANKTRANLIST/STMTTRN")
+    ]
 
 
 def _point(text: str) -> str:

@@ -36,7 +36,7 @@ def format_of(content: bytes) -> str:
 
 
 def read(request: Request) -> Iterator[Sequence[bytes]]:
-    """One page a file. A file or statement that can't be used is a document with a `fault`, so that it gets its fate."""
+    """One page a file. A file or statement that can't be used is a document with a `fault`, so that it has its fate."""
     placed: dict[str, tuple[Statement, str]] = {}
     for file in deliveries(request, request.options.folder, request.options.pattern):
         request.pages += 1
@@ -62,12 +62,15 @@ def _documents(request: Request, file: Delivered, placed: dict[str, tuple[Statem
         yield {"source_id": f"file:{file.name}", "lines": [], "file": file.sha256, "fault": f"{file.name}: {error}"}
 
 
-def _refuse_ambiguous(found: dict[str, Any], statement: Statement, file: Delivered, placed: dict[str, tuple[Statement, str]]) -> None:
-    """Two files whose statements follow one another and hold an equal line: it can't be told from a repetition, so a person must look."""
+def _refuse_ambiguous(
+    found: dict[str, Any], statement: Statement, file: Delivered, placed: dict[str, tuple[Statement, str]]
+) -> None:
+    """Two files' statements follow one another and hold an equal line: is it a repetition? A person must look."""
     for line in found["lines"]:
         other, name = placed.setdefault(line["line_id"], (statement, file.name))
         if name != file.name and "fault" not in found and statement.follows(other):
             found["fault"] = (
-                f"{file.name}: {statement.name}, line {line['place']}: an equal line stands in {name}, which this statement continues; "
+                f"{file.name}: {statement.name}, line {line['place']}: "
+                f"an equal line stands in {name}, which this statement continues; "
                 "whether it is the same line can't be told"
             )

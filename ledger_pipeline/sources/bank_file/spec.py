@@ -25,7 +25,9 @@ class BankFileOptions(Options):
         "{date}*", description="The names of a sync date's files; {date} or {date:%Y%m%d} is replaced."
     )
     format: Literal["auto", "mt940", "camt053", "ofx", "bai2"] = "auto"
-    accounts: dict[str, str] = Field(default={}, description="The bank's account number or IBAN → account id, where they shall differ.")
+    accounts: dict[str, str] = Field(
+        default={}, description="The bank's account number or IBAN → account id, where they shall differ."
+    )
     categorise: tuple[Categorise, ...] = ()
 
 

@@ -20,7 +20,7 @@ class Unreadable(ValueError):  # noqa: N818 - it says what the file is
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One booking. `place` is the line of the file where it stands; positive is money in; dates are YYYY-MM-DD in the bank's own zone."""
+    """One booking. `place` is its line in the file; positive is money in; dates are YYYY-MM-DD in the bank's zone."""
 
     place: int
     booked_on: str
@@ -45,7 +45,7 @@ class Balance:
 
 @dataclass(slots=True)
 class Statement:
-    """One account over one period. `place` is the line of the file where it begins; `fault` says why it can't be used."""
+    """One account over one period. `place` is its first line in the file; `fault` says why it can't be used."""
 
     place: int
     account: str = ""
@@ -100,7 +100,9 @@ class Statement:
 def check(statement: Statement) -> str | None:
     """Why a statement must be refused as a whole, or None: no account, several currencies, or it doesn't tie."""
     if statement.fault:
-        return f"{statement.name}: {statement.fault}" if statement.account or statement.statement_id else statement.fault
+        return (
+            f"{statement.name}: {statement.fault}" if statement.account or statement.statement_id else statement.fault
+        )
     if not statement.account:
         return f"{statement.name}: it names no account"
     if not statement.can_tie:
@@ -113,12 +115,13 @@ def check(statement: Statement) -> str | None:
 
 
 def _foreign_line(statement: Statement) -> str | None:
+    account = f"the account in {statement.currency or 'no currency'}"
     for kind, balance in (("opening", statement.opening), ("closing", statement.closing)):
         if balance and balance.currency != statement.currency:
-            return f"{statement.name}: the {kind} balance is in {balance.currency}, the account in {statement.currency or 'no currency'}"
+            return f"{statement.name}: the {kind} balance is in {balance.currency}, {account}"
     for line in statement.lines:
         if line.currency != statement.currency:
-            return f"{statement.name}, line {line.place}: it is in {line.currency}, the account in {statement.currency or 'no currency'}"
+            return f"{statement.name}, line {line.place}: it is in {line.currency}, {account}"
     return None
 
 
@@ -173,7 +176,11 @@ def document(
     account = accounts.get(statement.account, statement.account)
     fault = check(statement)
     named = "/".join(part for part in dict.fromkeys((statement.statement_id, statement.number)) if part)
-    source_id = f"{account}:{named}:{statement.first_day}..{statement.last_day}" if account else f"{file_name}:{statement.place}"
+    source_id = (
+        f"{account}:{named}:{statement.first_day}..{statement.last_day}"
+        if account
+        else f"{file_name}:{statement.place}"
+    )
     found: dict[str, Any] = {
         "source_id": source_id,
         "account_id": account,

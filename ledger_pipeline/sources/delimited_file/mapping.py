@@ -34,7 +34,7 @@ def mappings_for(options: DelimitedFileOptions) -> tuple[Mapping, ...]:
     return sale_mappings(options.map) if isinstance(options.map, SaleMap) else BANK
 
 
-# what a document is --------------------------------------------------------------------------------------------------------
+# what a document is ------------------------------------------------------------
 
 
 def _identified(columns: Sequence[Column], report: Report) -> pa.Array:
@@ -44,7 +44,9 @@ def _identified(columns: Sequence[Column], report: Report) -> pa.Array:
     return pa.array(columns[0], pa.string())
 
 
-IDENTIFIED = Converter("id, unless it is refused", ("str", "str"), _identified, "A group or file that can't be used is an error.")
+IDENTIFIED = Converter(
+    "id, unless it is refused", ("str", "str"), _identified, "A group or file that can't be used is an error."
+)
 ID = Field("source_id", ("source_id?", "fault?"), IDENTIFIED)
 PART_ID = Field("source_id", ("^.source_id?",), text)
 CURRENCY = "control.currency?"
@@ -52,17 +54,22 @@ CURRENCY = "control.currency?"
 
 def _is(record: str) -> Where:
     return Where(
-        ("record?", "fault?"), each(f"is a {record}", "Or is refused.", ("str", "str"), lambda r, f: r == record or f is not None, pa.bool_())
+        ("record?", "fault?"),
+        each(f"is a {record}", "Or is refused.", ("str", "str"), lambda r, f: r == record or f is not None, pa.bool_()),
     )
 
 
-# sales and refunds -----------------------------------------------------------------------------------------------------------
+# sales and refunds ------------------------------------------------------------
 
 
 def sale_mappings(options: SaleMap) -> tuple[Mapping, ...]:
     """sale and refund with their lines and one tender each; the tax parts exist and are empty."""
     columns = options.columns
-    known = {"channel": columns.channel, "customer_id": _cell(columns.customer_id), "jurisdiction": _cell(columns.country)}
+    known = {
+        "channel": columns.channel,
+        "customer_id": _cell(columns.customer_id),
+        "jurisdiction": _cell(columns.country),
+    }
     described = [Field(target, *_agreed(cell)) for target, cell in known.items() if cell is not None]
     sale = Mapping(
         "sale", STREAM, where=_is("sale"),
@@ -77,11 +84,12 @@ def sale_mappings(options: SaleMap) -> tuple[Mapping, ...]:
             Field("unpaid_minor", (), constant(0, pa.int64())),
         ),
     )  # fmt: skip
+    order: Target = _agreed(Cell(column=columns.order_id)) if columns.order_id else (("source_id?",), text)
     refund = Mapping(
         "refund", STREAM, where=_is("refund"),
         fields=(
             ID,
-            Field("order_id", *(_agreed(Cell(column=columns.order_id)) if columns.order_id else (("source_id?",), text))),
+            Field("order_id", *order),
             Field("occurred_at", *_moment(columns.occurred_at)),
             Field("state", (), constant("refunded", pa.string())),
             Field("currency", (CURRENCY,), currency),
@@ -125,7 +133,9 @@ def _agreed(cell: Cell) -> Target:
     def one(lines: list[int], values: list[str | None]) -> str | None:
         if len(set(values)) > 1:
             odd = next(i for i, value in enumerate(values) if value != values[0])
-            raise ValueError(f"line {lines[odd]}: {cell.column} is {values[odd]!r}, in line {lines[0]} it is {values[0]!r}")
+            raise ValueError(
+                f"line {lines[odd]}: {cell.column} is {values[odd]!r}, in line {lines[0]} it is {values[0]!r}"
+            )
         return (values[0] or "").strip() or None if values else None
 
     doc = "The rows of a group must agree."
@@ -151,7 +161,9 @@ def _moment(moment: Moment) -> Target:
         return found
 
     name = f"time as {moment.format}" + (f" in {moment.time_zone}" if zone else "")
-    return ("rows[].line", _path(moment.column)), _grouped(name, "The earliest of the group's rows.", ("int", "str"), earliest, UTC_TIME)
+    return ("rows[].line", _path(moment.column)), _grouped(
+        name, "The earliest of the group's rows.", ("int", "str"), earliest, UTC_TIME
+    )
 
 
 def parse_moment(value: str, form: str, zone: ZoneInfo | None) -> datetime:
@@ -171,7 +183,7 @@ def parse_moment(value: str, form: str, zone: ZoneInfo | None) -> datetime:
     return in_utc
 
 
-# money -----------------------------------------------------------------------------------------------------------------------
+# money ------------------------------------------------------------
 
 
 def _amount_paths(options: SaleMap, inside: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -184,7 +196,8 @@ def _figures(options: SaleMap, given: Sequence[str | None]) -> tuple[str, str]:
     """Quantity and price as texts, from the row or fixed."""
     texts = iter(given)
     quantity, price = (
-        cell.value if cell.column is None else next(texts) for cell in (options.columns.quantity, options.columns.unit_price)
+        cell.value if cell.column is None else next(texts)
+        for cell in (options.columns.quantity, options.columns.unit_price)
     )
     return quantity or "", price or ""
 
@@ -194,7 +207,7 @@ _number = lru_cache(maxsize=65_536)(number)
 
 @lru_cache(maxsize=262_144)
 def row_minor(quantity_text: str, price_text: str, code: str, numbers: Numbers) -> int:
-    """quantity × unit price in minor units, exact; raises ValueError with the figures. The same figures recur, so they are remembered."""
+    """quantity × unit price in minor units, exact; raises ValueError with the figures. Remembered, for they recur."""
     quantity, price = _number(quantity_text, numbers), _number(price_text, numbers)
     if price < 0:
         raise ValueError(f"the unit price {price_text} is negative")
@@ -221,10 +234,14 @@ def _total(options: SaleMap, sign: int) -> Target:
                 raise ValueError(f"line {line}: {error}") from None
             result += minor
         if result < 0:
-            raise ValueError(f"line {lines[0]}: a refund's rows add up to money that comes in ({-result} minor units of {code})")
+            raise ValueError(
+                f"line {lines[0]}: a refund's rows add up to money that comes in ({-result} minor units of {code})"
+            )
         return result
 
-    doc = "Σ quantity × unit price, exact in the currency's minor unit or an error that names the row." + (" Sign turned." if sign < 0 else "")
+    doc = "Σ quantity × unit price, exact in the currency's minor unit or an error that names the row." + (
+        " Sign turned." if sign < 0 else ""
+    )
     converter = _grouped("sum of quantity × price", doc, ("int", "str", *wire), total, pa.int64())
     return ("rows[].line", CURRENCY, *paths), converter
 
@@ -236,7 +253,9 @@ def _row_amount(options: SaleMap, sign: int) -> Target:
     def amount(code: str | None, *texts: str | None) -> int:
         return sign * row_minor(*_figures(options, texts), code or "", numbers)
 
-    return (f"^.{CURRENCY}", *paths), each("quantity × price", "Exact, or an error.", ("str", *wire), amount, pa.int64())
+    return (f"^.{CURRENCY}", *paths), each(
+        "quantity × price", "Exact, or an error.", ("str", *wire), amount, pa.int64()
+    )
 
 
 def _row_quantity(options: SaleMap, sign: int) -> Target:
@@ -250,11 +269,13 @@ def _row_quantity(options: SaleMap, sign: int) -> Target:
 
     if cell.column is None:
         return (), constant(whole(), pa.int64())
-    return (_path(cell, ""),), each("whole number", "Units; for refunds the sign is turned.", ("str",), whole, pa.int64())
+    return (_path(cell, ""),), each(
+        "whole number", "Units; for refunds the sign is turned.", ("str",), whole, pa.int64()
+    )
 
 
 def _lines(record: str, options: SaleMap) -> Mapping:
-    """The rows that move money, and those of a sale that hand out something for nothing; not the ones that only correct a stock."""
+    """Rows that move money, and those of a sale that hand out goods for nothing; not those that correct a stock."""
     is_refund = record == "refund"
     sign = -1 if is_refund else 1
     columns = options.columns
@@ -262,10 +283,21 @@ def _lines(record: str, options: SaleMap) -> Mapping:
     if columns.sku:
         role = (
             (_path(columns.sku, ""),),
-            each("role by code", "ledger.yaml: roles.", ("str",), lambda sku: options.role_of(sku or "", is_refund=is_refund), pa.string()),
+            each(
+                "role by code",
+                "ledger.yaml: roles.",
+                ("str",),
+                lambda sku: options.role_of(sku or "", is_refund=is_refund),
+                pa.string(),
+            ),
         )
     money = Field("amount_minor" if is_refund else "net_minor", *_row_amount(options, sign))
-    fields = [PART_ID, Field("role", *role), Field("quantity", *_row_quantity(options, sign)), Field("currency", (f"^.{CURRENCY}",), currency)]
+    fields = [
+        PART_ID,
+        Field("role", *role),
+        Field("quantity", *_row_quantity(options, sign)),
+        Field("currency", (f"^.{CURRENCY}",), currency),
+    ]
     if not is_refund:
         fields += [Field("discount_minor", (), constant(0, pa.int64()))]
         fields += [Field("sku", (_path(columns.sku, ""),), text)] if columns.sku else []
@@ -282,14 +314,22 @@ def _moves(record: str, options: SaleMap) -> Where:
         quantity, price = (_number(said, options.numbers) for said in _figures(options, texts))
         return bool(quantity and price) or (record == "sale" and quantity >= 0)
 
-    converter = each(f"a row of a {record}", "That moves money or hands out goods.", ("str", "str", *wire), keeps, pa.bool_())
+    converter = each(
+        f"a row of a {record}", "That moves money or hands out goods.", ("str", "str", *wire), keeps, pa.bool_()
+    )
     return Where(("^.record?", "^.fault?", *paths), converter)
 
 
 def _tender(record: str, options: SaleMap) -> Mapping:
     paths, gateway = _agreed(options.columns.gateway)
     total = _total(options, -1 if record == "refund" else 1)
-    of_gateway = each("order_clearing:{gateway}", "Where the payment is expected.", ("str",), lambda g: f"order_clearing:{g}", pa.string())
+    of_gateway = each(
+        "order_clearing:{gateway}",
+        "Where the payment is expected.",
+        ("str",),
+        lambda g: f"order_clearing:{g}",
+        pa.string(),
+    )
     role: Target = (paths, _then(gateway, of_gateway))
     if not paths:
         role = (), constant(f"order_clearing:{options.columns.gateway.value}", pa.string())
@@ -309,7 +349,8 @@ def _tender(record: str, options: SaleMap) -> Mapping:
 
 def _only(record: str) -> Where:
     return Where(
-        ("record?", "fault?"), each(f"is a {record}", "And not refused.", ("str", "str"), lambda r, f: r == record and f is None, pa.bool_())
+        ("record?", "fault?"),
+        each(f"is a {record}", "And not refused.", ("str", "str"), lambda r, f: r == record and f is None, pa.bool_()),
     )
 
 
@@ -318,7 +359,9 @@ def _then(first: Converter, second: Converter) -> Converter:
         between = first.run(columns, report).to_pylist()
         known = [value is not None for value in between]
         done = second.run([between], report)
-        return pa.array([v if is_known else None for v, is_known in zip(done.to_pylist(), known, strict=True)], done.type)
+        return pa.array(
+            [v if is_known else None for v, is_known in zip(done.to_pylist(), known, strict=True)], done.type
+        )
 
     return Converter(second.name, first.wire, run, second.doc)
 
@@ -339,7 +382,7 @@ def _tax(record: str) -> Mapping:
     return Mapping(f"{record}_tax", STREAM, where=NEVER, fields=tuple(fields), doc="These files state no tax.")
 
 
-# bank lines ------------------------------------------------------------------------------------------------------------------
+# bank lines ------------------------------------------------------------
 
 BANK = (
     Mapping(

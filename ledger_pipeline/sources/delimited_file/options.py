@@ -1,4 +1,4 @@
-"""What ledger.yaml may say about a folder of CSV, TSV or Excel files: how they are written, and which column means what."""
+"""What ledger.yaml may say about CSV, TSV and Excel files: how they are written, and which column means what."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ From = Annotated[Cell, BeforeValidator(_column)]
 
 
 class Moment(_Model):
-    """A date and time. `format` is strftime's, `iso` is ISO 8601; `time_zone` (IANA) is needed where the text has no offset."""
+    """A date and time. `format` is strftime's, or `iso` (8601); `time_zone` is needed where the text has no offset."""
 
     column: str
     format: str = "iso"
@@ -68,7 +68,7 @@ class Day(_Model):
 
 
 class Condition(_Model):
-    """True for a row whose `column` starts with, equals, is one of, or is a negative number. Exactly one of them is given."""
+    """True for a row whose `column` starts with, equals, is one of, or is a negative number; one of them is given."""
 
     column: str
     starts_with: str | None = None
@@ -91,7 +91,7 @@ class Refusal(Condition):
 
 
 class Numbers(_Model):
-    """How numbers are written: `decimal` is the mark before the decimals, `thousands` what may stand between groups of digits."""
+    """How numbers are written: the mark before the `decimal`s, and what may stand between `thousands`."""
 
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = ""
@@ -113,7 +113,7 @@ Currency = Annotated[From, AfterValidator(_currency)]
 
 
 class SaleColumns(_Model):
-    """The columns of a sale's rows. `source_id` is the group's column unless it says otherwise; `order_id` is what a refund belongs to."""
+    """The columns of a sale's rows. `source_id` is the group's unless given; a refund belongs to `order_id`."""
 
     occurred_at: Annotated[Moment, BeforeValidator(_column)]
     quantity: From = Cell(value="1")
@@ -138,7 +138,9 @@ class SaleMap(_Model):
     numbers: Numbers = Numbers()
     refund_when: Condition | None = None
     refuse_when: tuple[Refusal, ...] = ()
-    roles: dict[str, str] = Field(default={}, description="sku, or its beginning and *, → role; others are sales (refunds: sales_returns).")
+    roles: dict[str, str] = Field(
+        default={}, description="sku, or its beginning and *, → role; others are sales (refunds: sales_returns)."
+    )
 
     def role_of(self, sku: str, *, is_refund: bool) -> str:
         """The exact code first, then the longest beginning."""
@@ -193,7 +195,9 @@ class DelimitedFileOptions(Options):
     pattern: Annotated[str, AfterValidator(check_pattern)] = "{date}.csv"
     delimiter: str = Field("", max_length=1, description="Empty: a tab for .tsv, a comma otherwise.")
     encoding: str = "utf-8"
-    header: bool | tuple[str, ...] = Field(True, description="True: the first row names the columns. A list: the names, in a file without them.")
+    header: bool | tuple[str, ...] = Field(
+        True, description="True: the first row names the columns. A list: the names, in a file without them."
+    )
     sheet: str | None = Field(None, description="Of an Excel file; its first one otherwise.")
     map: Annotated[SaleMap | BankMap, Field(discriminator="record")]
     categorise: tuple[Categorise, ...] = ()

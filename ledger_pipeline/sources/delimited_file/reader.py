@@ -93,7 +93,8 @@ class _Table:
         if len(row.cells) == self.width:
             return None
         first = min(len(row.cells), self.width) + 1
-        return f"{self.file.name}, line {row.line}, column {first}: {len(row.cells)} columns where the header has {self.width}"
+        found = f"{len(row.cells)} columns where the header has {self.width}"
+        return f"{self.file.name}, line {row.line}, column {first}: {found}"
 
 
 def _sales(request: Request, table: _Table, rows: list[Row], options: SaleMap) -> Iterator[dict[str, Any]]:
@@ -117,8 +118,8 @@ def _sale(table: _Table, group: str, rows: list[Row], options: SaleMap) -> dict[
             fault = table.fault(refused.row, refused.reason)
             control = _control(table, rows, options)
     found: dict[str, Any] = {
-        "record": record, "source_id": source_id, "file": table.file.sha256, "rows": [table.landed(row) for row in rows],
-        "units": len(rows), "control": control,
+        "record": record, "source_id": source_id, "file": table.file.sha256,
+        "rows": [table.landed(row) for row in rows], "units": len(rows), "control": control,
     }  # fmt: skip
     if fault is not None:
         found["fault"] = fault
@@ -171,13 +172,17 @@ def _agreed(table: _Table, rows: list[Row], cell: Cell) -> str:
     value = get(rows[0]).strip()
     for row in rows:
         if get(row).strip() != value:
-            raise _Refused(row, f"{cell.column} is {get(row)!r} here and {value!r} in line {rows[0].line} of the same group")
+            raise _Refused(
+                row, f"{cell.column} is {get(row)!r} here and {value!r} in line {rows[0].line} of the same group"
+            )
     return value
 
 
 def _control(table: _Table, rows: list[Row], options: SaleMap) -> dict[str, Any]:
-    """Σ quantity × unit price, exact and unrounded; without an amount where a row isn't numeric or the rows' currencies differ."""
-    quantity, price, currency = (table.get(c) for c in (options.columns.quantity, options.columns.unit_price, options.currency))
+    """Σ quantity × unit price, unrounded; without an amount where a row isn't numeric or the currencies differ."""
+    quantity, price, currency = (
+        table.get(c) for c in (options.columns.quantity, options.columns.unit_price, options.currency)
+    )
     code = currency(rows[0]).strip().upper()
     numbers = options.numbers
     try:
@@ -215,7 +220,9 @@ def _bank_line(table: _Table, row: Row, options: BankMap, counted: Counter[str])
     account = table.get(options.account)(row).strip()
     currency = table.get(options.currency)(row).strip().upper()
     if not account or currency not in DIGITS:
-        raise ValueError("the account is empty" if not account else f"unknown currency {currency!r} (not an active ISO 4217 code)")
+        raise ValueError(
+            "the account is empty" if not account else f"unknown currency {currency!r} (not an active ISO 4217 code)"
+        )
     stated = number(table.get(columns.amount)(row), options.numbers)
     amount = format(from_minor(to_minor(stated if options.sign == "in_positive" else -stated, currency), currency), "f")
     booked_on = day_of(table.cell(row, columns.date.column), columns.date).isoformat()
@@ -235,6 +242,8 @@ def _bank_line(table: _Table, row: Row, options: BankMap, counted: Counter[str])
 def day_of(text: str, day: Day) -> date:
     """A calendar day as the file writes it."""
     try:
-        return date.fromisoformat(text.strip()) if day.format == "iso" else datetime.strptime(text.strip(), day.format).date()  # noqa: DTZ007
+        if day.format == "iso":
+            return date.fromisoformat(text.strip())
+        return datetime.strptime(text.strip(), day.format).date()  # noqa: DTZ007 - only the day is kept
     except ValueError:
         raise ValueError(f"{text[:40]!r} is no date as {day.format}") from None

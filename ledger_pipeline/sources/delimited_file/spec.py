@@ -17,7 +17,7 @@ SOURCE = Source(
             record_id="source_id",
             units="units",
             control=("control.amount", "control.currency"),
-            doc="One document per group of rows (a sale, a refund) or per bank line, every cell as it stands in the file.",
+            doc="One document per group of rows (a sale, a refund) or bank line, every cell as it stands in the file.",
         ),
     ),
     mappings=MAPPINGS,

@@ -1,4 +1,4 @@
-"""Rows of a delimited or Excel file as text, each with the line where it starts; what isn't right is named by line and column."""
+"""Rows of a delimited or Excel file as text, each with its first line; what isn't right is named by line and column."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def _check_header(names: list[str], line: int, wanted: list[str], rows: Iterator
             raise MalformedFile(f"{where}, column {position}: {name!r} stands twice", _count(rows))
     for name in wanted:
         if name not in names:
-            raise MalformedFile(f"{where}: there is no column {name!r}; the columns are {', '.join(names)[:300]}", _count(rows))
+            raise MalformedFile(
+                f"{where}: there is no column {name!r}; the columns are {', '.join(names)[:300]}", _count(rows)
+            )
 
 
 def _count(rows: Iterator[Row]) -> int:
@@ -74,7 +76,8 @@ def _delimited(name: str, content: bytes, options: DelimitedFileOptions) -> Iter
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         raise MalformedFile(
-            f"line {line}, column {column}: byte 0x{content[error.start]:02X} is no {options.encoding}", max(1, content.count(b"\n") - 1)
+            f"line {line}, column {column}: byte 0x{content[error.start]:02X} is no {options.encoding}",
+            max(1, content.count(b"\n") - 1),
         ) from None
     delimiter = options.delimiter or ("\t" if name.lower().endswith((".tsv", ".tab")) else ",")
     return _parsed(text, delimiter)

@@ -45,7 +45,9 @@ def pull(folder: Path, pattern: str = "*", day: date = DAY, **options: Any) -> P
     request = Request("bank", "statements", day, moment, moment, chosen, None, keep_file=keep)
     stream = SOURCE.stream("statements")
     payloads = [payload for page in stream.read(request) for payload in page]
-    mapped = SOURCE.plans(chosen)["statements"].run(payloads, range(len(payloads)), Settings("bank", chosen.model_dump()))
+    mapped = SOURCE.plans(chosen)["statements"].run(
+        payloads, range(len(payloads)), Settings("bank", chosen.model_dump())
+    )
     return Pulled(
         [msgspec.json.decode(p) for p in payloads],
         payloads,

@@ -24,7 +24,12 @@ NO_BANK = "there is no bank or card statement in it"
 # file → (statements in it that import, lines of these, balances of these, what the refused ones say)
 OUTCOMES: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
     "bai2/account_trailer_amount_blank_example.bai2": (0, 0, 0, ("no opening and no closing balance",) * 2),
-    "bai2/citi_example.bai2": (0, 0, 0, ("opening 100.00 and 1 lines of 0.01 make 100.01 GBP, but the stated closing balance is 100.00",)),
+    "bai2/citi_example.bai2": (
+        0,
+        0,
+        0,
+        ("opening 100.00 and 1 lines of 0.01 make 100.01 GBP, but the stated closing balance is 100.00",),
+    ),
     "bai2/nwb_example.bai2": (1, 5, 2, ()),
     "bai2/svb_us_example.bai2": (2, 2, 4, ()),
     "camt/camt053.v2.all-balance-types.xml": (0, 0, 0, ("make 9.86 EUR, but the stated closing balance is 4.04",)),
@@ -45,7 +50,12 @@ OUTCOMES: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
     "mt940/empty_entry_date.sta": (0, 0, 0, (NO_STATEMENT,)),
     "mt940/empty_line.sta": (0, 0, 0, ("it names no account",)),
     "mt940/generic.sta": (2, 2, 4, ()),
-    "mt940/ing.sta": (0, 0, 0, ("opening 0.00 and 7 lines of -45.59 make -45.59 EUR, but the stated closing balance is 3.47",)),
+    "mt940/ing.sta": (
+        0,
+        0,
+        0,
+        ("opening 0.00 and 7 lines of -45.59 make -45.59 EUR, but the stated closing balance is 3.47",),
+    ),
     "mt940/knab.sta": (1, 1, 2, ("opening 3058.98 and 2 lines of -6760.00 make -3701.02 EUR",)),
     "mt940/missing_crlf_at_end.sta": (0, 0, 0, (NO_STATEMENT,)),
     "mt940/postfinance.sta": (1, 2, 2, ("make 159.40 CHF, but the stated closing balance is 159.60",)),
@@ -106,7 +116,7 @@ def _day(node: yaml.SequenceNode) -> str:
 
 
 def _bookings(path: Path) -> Iterator[tuple[Decimal, str]]:
-    """(signed amount, value date) of the dump; a reversed credit (RC) is money out, which the dumps of release 5.0.0 don't say.
+    """(signed amount, value date) of the dump; a reversed credit (RC) is money out, which these dumps don't say.
 
     The dump holds Python objects that refer to each other: its nodes are walked, nothing is constructed.
     """
@@ -131,7 +141,9 @@ def test_mt940_bookings_are_those_of_the_librarys_own_dump(name: str, pull_folde
 
 
 @pytest.mark.parametrize("name", sorted(n for n in OUTCOMES if n.startswith("camt/") and not n.endswith("wrong.xml")))
-def test_camt_entries_and_balances_are_those_of_the_json_beside_them(name: str, pull_folder: Callable[..., Any]) -> None:
+def test_camt_entries_and_balances_are_those_of_the_json_beside_them(
+    name: str, pull_folder: Callable[..., Any]
+) -> None:
     path = DATA / name
     message = json.loads(path.with_suffix(".json").read_text())
     pulled = pull_folder(path.parent, path.name)
@@ -143,7 +155,10 @@ def test_camt_entries_and_balances_are_those_of_the_json_beside_them(name: str, 
         document = documents[record["getId"]]
         (line,) = document["lines"]
         money, value_day = entry["getAmount"], entry["getValueDate"]
-        assert (int(Decimal(line["amount"]) * 100), line["currency"]) == (int(money["getAmount"]), money["getCurrency"]["getCode"])
+        assert (int(Decimal(line["amount"]) * 100), line["currency"]) == (
+            int(money["getAmount"]),
+            money["getCurrency"]["getCode"],
+        )
         assert line["booked_on"] == entry["getBookingDate"]["0"][:10]
         assert line["value_on"] == (value_day["0"][:10] if value_day else None)
         assert document["account_id"] == record["getAccount"]["getIdentification"]
