@@ -151,7 +151,7 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
 
 def _table(title: str) -> Table:
     """Fits eighty columns."""
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 0))
 
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:

@@ -56,6 +56,8 @@ def note(request: Request, listing: Listing) -> None:
     """Add what a listing counted to the request."""
     request.pages += listing.pulled.pages
     request.repeated += listing.pulled.repeated
+    if listing.pulled.changed:
+        request.notes["changed while paging"] = request.notes.get("changed while paging", 0) + listing.pulled.changed
 
 
 __all__ = ["Change", "HttpList", "merged", "note"]

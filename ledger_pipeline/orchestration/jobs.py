@@ -101,13 +101,17 @@ def books_sensor(config: LedgerConfig, books: AssetJob) -> dg.SensorDefinition:
         since = datetime.now(UTC) - timedelta(days=3)
         records = context.instance.get_run_records(dg.RunsFilter(updated_after=since), limit=1000)
         nights: dict[str, list[dg.RunRecord]] = {}
+        closed: dict[str, datetime] = {}
         for record in records:
-            if NIGHT in record.dagster_run.tags and CONNECTION in record.dagster_run.tags:
-                nights.setdefault(record.dagster_run.tags[NIGHT], []).append(record)
+            night = record.dagster_run.tags.get(NIGHT)
+            if night and CONNECTION in record.dagster_run.tags:
+                nights.setdefault(night, []).append(record)
+            elif night:
+                closed[night] = max(record.create_timestamp, closed.get(night, record.create_timestamp))
         asked = False
         for night, runs in sorted(nights.items()):
-            if all(run.dagster_run.status in ENDED for run in runs):
-                newest = max(run.update_timestamp for run in runs)
+            newest = max(run.update_timestamp for run in runs)
+            if all(run.dagster_run.status in ENDED for run in runs) and not (night in closed and closed[night] >= newest):
                 asked = True
                 yield dg.RunRequest(run_key=f"{night}:{newest.isoformat()}", partition_key=night, tags={NIGHT: night})
         if not asked:
