@@ -35,6 +35,7 @@ DIGITS: Mapping[str, int] = {
 """Digits after the decimal point of each currency (ISO 4217 list one; withdrawn codes are not in it)."""
 
 _CONTEXT = decimal.Context(prec=60, rounding=decimal.ROUND_HALF_EVEN, traps=[decimal.InvalidOperation])
+_EXACT = decimal.Context(prec=60, traps=[decimal.InvalidOperation, decimal.Inexact])
 _INT64_MAX = 2**63 - 1
 
 
@@ -60,14 +61,15 @@ def to_minor(amount: str | Decimal | int, currency: str) -> int:
         value = amount if isinstance(amount, Decimal) else Decimal(amount)
     except decimal.InvalidOperation:
         raise MoneyError(f"{amount!r} is not a decimal number") from None
-    if not value.is_finite() or (isinstance(amount, str) and amount != amount.strip()):
+    is_plain = not isinstance(amount, str) or (amount.isascii() and "_" not in amount and amount == amount.strip())
+    if not value.is_finite() or not is_plain:  # Decimal itself reads 1_000, other scripts' digits and blanks
         raise MoneyError(f"{str(amount)!r} is not a decimal number")
     if value.adjusted() > 17:
         raise MoneyError(f"{amount} {currency} is too large")
-    scaled = value.scaleb(digits, _CONTEXT)
-    whole = int(scaled)
-    if scaled != whole:
-        raise MoneyError(f"{amount} has more decimals than {currency} has ({digits})")
+    try:
+        whole = int(value.scaleb(digits, _EXACT).to_integral_exact(context=_EXACT))
+    except decimal.Inexact:
+        raise MoneyError(f"{amount} has more decimals than {currency} has ({digits})") from None
     if abs(whole) > _INT64_MAX:
         raise MoneyError(f"{amount} {currency} is too large")
     return whole
