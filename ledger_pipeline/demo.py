@@ -20,6 +20,7 @@ import typer
 
 from ledger_pipeline.cli_support import balance_rows, console, print_balances, print_summary, run_nights, summary
 
+from ledger_pipeline.config import ConfigError
 from ledger_pipeline.sandbox.company import company_from
 from ledger_pipeline.sandbox.files import write_files
 
@@ -150,7 +151,7 @@ def sandbox(seed: int, start: date, orders_per_day: int, data_folder: Path, port
         _wait_until_up(url, process)
         yield url
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -160,6 +161,11 @@ def sandbox(seed: int, start: date, orders_per_day: int, data_folder: Path, port
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -178,6 +184,10 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def dev(port: int, sandbox_port: int) -> int:
     """The sandbox and `dagster dev` side by side, until one of them ends or the person interrupts."""
+    for wanted in (port, sandbox_port):
+        if _is_taken(wanted):
+            raise ConfigError([f"port {wanted} on 127.0.0.1 is taken; is another `ledger-pipeline dev` running? (--port, --sandbox-port)"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop ends the children, too
     runtime = _runtime()
     home = Path.cwd()
     command = [str(Path(sys.executable).parent / "dagster"), "dev", "--host", "127.0.0.1", "--port", str(port)]
@@ -189,8 +199,8 @@ def dev(port: int, sandbox_port: int) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.terminate()
+            process.wait(30)
             return 0
 
 
