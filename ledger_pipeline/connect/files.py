@@ -41,7 +41,7 @@ def deliveries(request: Request, folder: Path, pattern: str, *, size_limit: int 
     """The files of the sync date by name; hidden ones (`.part` of a copy under way) are left alone.
 
     The same bytes under a second name are read once and named in `request.notes["repeated_files"]`. Raises a
-    ConnectError when the folder is missing or a file is too large. Files that the request itself gives are read instead.
+    ConnectError when the folder is missing or a file too large. Files that the request itself gives are read instead.
     """
     if request.given is not None:
         for name, content in request.given:

@@ -11,7 +11,7 @@ import msgspec
 from ledger_pipeline.connect.files import Delivered, deliveries
 from ledger_pipeline.connect.source import Request
 from ledger_pipeline.sources.bank_file import bai2, camt, mt940, ofx
-from ledger_pipeline.sources.bank_file.statement import Statement, Unreadable, document
+from ledger_pipeline.sources.bank_file.statement import Statement, Unreadable, document, refuse
 
 FORMATS: dict[str, Callable[[bytes], Iterator[Statement]]] = {
     "mt940": mt940.read,
@@ -66,11 +66,14 @@ def _refuse_ambiguous(
     found: dict[str, Any], statement: Statement, file: Delivered, placed: dict[str, tuple[Statement, str]]
 ) -> None:
     """Two files' statements follow one another and hold an equal line: is it a repetition? A person must look."""
+    if "fault" in found:
+        return
     for line in found["lines"]:
         other, name = placed.setdefault(line["line_id"], (statement, file.name))
-        if name != file.name and "fault" not in found and statement.follows(other):
-            found["fault"] = (
-                f"{file.name}: {statement.name}, line {line['place']}: "
-                f"an equal line stands in {name}, which this statement continues; "
-                "whether it is the same line can't be told"
+        if name != file.name and statement.follows(other):
+            refuse(
+                found,
+                f"{file.name}: {statement.name}, line {line['place']}: an equal line stands in {name}, "
+                "which this statement continues; whether it is the same line can't be told",
             )
+            return

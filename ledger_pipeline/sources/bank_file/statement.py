@@ -196,8 +196,14 @@ def document(
         "place": statement.place,
     }
     if fault:
-        found["fault"] = f"{file_name}: {fault}"
+        refuse(found, f"{file_name}: {fault}")
     return found
+
+
+def refuse(found: dict[str, Any], fault: str) -> None:
+    """Mark a document. It gets an id of its own, so that a broken copy never takes the place of the good statement."""
+    found["source_id"] = f"{found['source_id']}:refused:{found['file'][:12]}:{found['place']}"
+    found["fault"] = fault
 
 
 def _balance(balance: Balance | None) -> dict[str, Any] | None:

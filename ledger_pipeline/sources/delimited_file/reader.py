@@ -36,11 +36,29 @@ def read(request: Request) -> Iterator[Sequence[bytes]]:
     """Documents in pages. What can't be used is a document with a `fault`, so that it gets its fate."""
     options: DelimitedFileOptions = request.options
     request.notes["rows"] = request.notes["repeated_rows"] = 0
+    placed: dict[str, tuple[str, list[Any]]] = {}
     for file in deliveries(request, options.folder, options.pattern):
-        found = [_encode(document) for document in _documents(request, file, options)]
+        found = [_encode(d) for d in _documents(request, file, options) if not _is_placed(request, d, file, placed)]
         for start in range(0, len(found), PAGE):
             request.pages += 1
             yield found[start : start + PAGE]
+
+
+def _is_placed(
+    request: Request, found: dict[str, Any], file: Delivered, placed: dict[str, tuple[str, list[Any]]]
+) -> bool:
+    """True for what an earlier file of this pull says in the same words; the same record with other rows is refused."""
+    rows = [row.get("columns", row.get("cells")) for row in found["rows"]]
+    name, before = placed.setdefault(found["source_id"], (file.name, rows))
+    if name == file.name:
+        return False
+    if before == rows or found["record"] == "bank_transaction":
+        request.repeated += 1
+        return True
+    line = found["rows"][0]["line"] if found["rows"] else 1
+    found["fault"] = f"{file.name}, line {line}: {found['source_id']} stands in {name} too, with other rows"
+    found["source_id"] = f"{found['source_id']}@{file.name}"
+    return False
 
 
 def _documents(request: Request, file: Delivered, options: DelimitedFileOptions) -> Iterator[dict[str, Any]]:

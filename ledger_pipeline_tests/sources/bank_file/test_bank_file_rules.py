@@ -189,6 +189,14 @@ def test_equal_lines_in_two_files_that_continue_each_other_are_left_to_a_person(
     assert "an equal line stands in a.sta" in pulled.faults[0].message
 
 
+def test_a_broken_copy_does_not_take_the_place_of_the_good_statement(pull_text: Pull) -> None:
+    good, cut = mt940([(DAY, 100, "A")]), mt940([], closing=10_100)
+    pulled = pull_text({"a.sta": good, "b.sta": cut})
+    assert [line["description"] for line in pulled.lines] == ["A"]
+    ids = [document["source_id"] for document in pulled.documents]
+    assert ids[1].startswith(f"{ids[0]}:refused:")
+
+
 def test_a_reversed_credit_is_money_out(pull_text: Pull) -> None:
     text = mt940([(DAY, 5_00, "BACK")], closing=9_500).replace("C5,00N", "RC5,00N")
     pulled = pull_text({"a.sta": text})

@@ -237,6 +237,18 @@ def test_the_same_rows_in_another_file_say_the_same(pull_rows: Pull) -> None:
     assert {d["source_id"] for d in first.documents} == {d["source_id"] for d in again.documents}
 
 
+def test_a_record_in_two_files_of_a_day_is_read_once_or_refused(puller: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEAD + row("1") + row("2"))
+    (tmp_path / "b.csv").write_text(HEAD + row("1") + row("2", "5") + row("3"))
+    at = {"column": "at", "format": "%d.%m.%Y %H:%M", "time_zone": "Europe/London"}
+    columns = {**STALL_COLUMNS, "occurred_at": at}
+    options = {"record": "sale", "group_by": "no", "currency": {"value": "GBP"}, "columns": columns}
+    pulled = puller(folder=tmp_path, pattern="*", map=options).pull()
+    assert [d["source_id"] for d in pulled.documents] == ["1", "2", "2@b.csv", "3"]
+    assert pulled.reasons == ["", "", "b.csv, line 3: 2 stands in a.csv too, with other rows", ""]
+    assert pulled.request.repeated == 1
+
+
 BANK = {
     "record": "bank_transaction",
     "account": {"value": "giro"},
