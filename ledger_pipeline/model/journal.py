@@ -57,14 +57,17 @@ def post(
 ) -> Journal:
     """Apply a rule to a record's table and its parts'; nothing is read or written.
 
-    A row whose lines don't balance, whose rate is unknown or whose role has no account is rejected by name; the others go on.
+    A row whose lines don't balance, that has no date, whose rate is unknown or whose role has no account is rejected by name;
+    the others go on.
     """
     head = tables[rule.record]
     reasons = _ignore_reasons(rule, head)
     occurred_on = local_dates(head, rule.record, zone)
-    lines = _raw_lines(rule, tables, np.flatnonzero(reasons == "") if len(head) else np.array([], np.int64))
+    is_undated = np.asarray(occurred_on.is_null().to_numpy(zero_copy_only=False), np.bool_) & (reasons == "")
+    lines = _raw_lines(rule, tables, np.flatnonzero((reasons == "") & ~is_undated))
     lines = _merge(lines)
     lines, rejected = _convert(lines, head, occurred_on, base, rates)
+    rejected |= {int(e): f"{RECORDS[rule.record].date_field} is absent" for e in np.flatnonzero(is_undated)}
     rejected |= _without_account(lines, has_account)
     rejected |= {int(e): reason for e, reason in _unbalanced(lines).items() if int(e) not in rejected}
     has_lines = np.zeros(len(head), np.bool_)

@@ -64,7 +64,7 @@ def to_minor(amount: str | Decimal | int, currency: str) -> int:
     is_plain = not isinstance(amount, str) or (amount.isascii() and "_" not in amount and amount == amount.strip())
     if not value.is_finite() or not is_plain:  # Decimal itself reads 1_000, other scripts' digits and blanks
         raise MoneyError(f"{str(amount)!r} is not a decimal number")
-    if value.adjusted() > 17:
+    if value.adjusted() > 18:
         raise MoneyError(f"{amount} {currency} is too large")
     try:
         whole = int(value.scaleb(digits, _EXACT).to_integral_exact(context=_EXACT))
