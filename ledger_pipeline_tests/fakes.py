@@ -98,7 +98,7 @@ def tables(**rows: Sequence[dict[str, Any]]) -> dict[str, pa.Table]:
 
 @dataclass
 class Shelf:
-    """What the fake source offers per stream: JSON objects (or exact bytes) in pages; a pull reads what stands here now."""
+    """What the fake source offers per stream, in pages: JSON objects or exact bytes. A pull reads what stands here."""
 
     pages: dict[str, list[list[Any]]] = field(default_factory=dict)
     before_page: Callable[[str, int], None] = lambda stream, page: None

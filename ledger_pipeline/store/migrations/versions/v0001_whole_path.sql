@@ -324,7 +324,7 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'entry % is dated % but that period of % is closed', bad.entry_id, bad.posted_on, bad.entity USING ERRCODE = 'check_violation';
   END IF;
-  SELECT e.entry_id INTO bad FROM ledger.entry e LEFT JOIN raw.record r USING (raw_id)
+  SELECT e.entry_id INTO bad FROM ledger.entry e LEFT JOIN raw.record r ON r.raw_id = e.raw_id AND r.content_hash = e.content_hash
    WHERE e.batch_id = NEW.batch_id AND r.raw_id IS NULL LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'entry % has no landed source record', bad.entry_id USING ERRCODE = 'check_violation';
@@ -341,6 +341,8 @@ CREATE FUNCTION ledger.check_entries() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   bad record;
 BEGIN
+  -- Two transactions with the same batch go one after the other: the second one sees that it is sealed.
+  PERFORM pg_advisory_xact_lock(hashtextextended('ledger.batch', batch_id)) FROM (SELECT DISTINCT batch_id FROM new_entries) n;
   SELECT n.entry_id, n.batch_id INTO bad FROM new_entries n JOIN ledger.batch b USING (batch_id) LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'batch % is sealed: entry % refused', bad.batch_id, bad.entry_id USING ERRCODE = 'check_violation';
