@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger_pipeline.connect.mapping import Column, Converter, Report
 from ledger_pipeline.model.money import DIGITS, Int64s, MoneyError, column_to_minor
@@ -56,7 +57,11 @@ def lookup(name: str, table: dict[str, str], *, wire: str = "str", other: str | 
 
 
 def _text(columns: Sequence[Column], report: Report) -> pa.Array:
-    return pa.array([None if v is None or v == "" else v if isinstance(v, str) else str(v) for v in columns[0]], pa.string())
+    try:
+        found = pa.array(columns[0], pa.string())
+    except pa.ArrowTypeError:
+        found = pa.array([v if v is None or isinstance(v, str) else str(v) for v in columns[0]], pa.string())
+    return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
 
 
 def _upper(columns: Sequence[Column], report: Report) -> pa.Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -122,8 +123,9 @@ class Plan:
         ids = np.asarray(raw_ids, np.int64)[kept] if len(kept) else np.zeros(0, np.int64)
         pieces: dict[str, list[pa.Table]] = {}
         bad: set[int] = set()
+        chunk = _Chunk(objects)
         for compiled in self._columns:
-            table, errors = compiled.run(objects, settings)
+            table, errors = compiled.run(chunk, settings)
             for row, path, message in errors:
                 if row not in bad:
                     bad.add(row)
@@ -177,12 +179,14 @@ def readable(mapping: Mapping, path: str) -> str:
 
 def _assemble(record: Record, pieces: list[pa.Table], ids: np.ndarray[Any, Any], bad: set[int]) -> pa.Table:
     """Rows of all mappings of a record in payload order, numbered within their payload where the record is a part."""
-    table = pa.concat_tables(pieces)
+    filled = [piece for piece in pieces if piece.num_rows] or pieces[:1]
+    table = pa.concat_tables(filled)
     rows = np.asarray(table["_row"].to_numpy(), np.int64)
-    order = np.argsort(rows, kind="stable") if len(pieces) > 1 else np.arange(len(rows))
-    if bad:
-        order = order[~np.isin(rows[order], list(bad))]
-    table, rows = table.take(pa.array(order)), rows[order]
+    if len(filled) > 1 or bad:
+        order = np.argsort(rows, kind="stable")
+        if bad:
+            order = order[~np.isin(rows[order], list(bad))]
+        table, rows = table.take(pa.array(order)), rows[order]
     columns: dict[str, Any] = {"raw_id": pa.array(ids[rows] if len(rows) else rows, pa.int64())}
     if record.parent:
         is_first = np.concatenate([[True], rows[1:] != rows[:-1]]) if len(rows) else np.zeros(0, np.bool_)
@@ -240,18 +244,66 @@ class _Edge:
         self.leaf = wire
 
 
+class _Chunk:
+    """The decoded objects of a chunk, level by level, and every column once, whichever mappings ask for it."""
+
+    def __init__(self, objects: list[Any]) -> None:
+        self._levels: dict[str, tuple[list[Any], np.ndarray[Any, Any]]] = {"": (objects, np.arange(len(objects)))}
+        self._read: dict[tuple[str, str], Column] = {}
+        self._converted: dict[tuple[Any, ...], tuple[pa.Array, dict[int, tuple[int, str]]]] = {}
+
+    def level(self, name: str, above: str, lists: Callable[[list[Any]], list[Any]]) -> None:
+        """Walk the lists of the level above, once."""
+        if name not in self._levels:
+            found = lists(self._levels[above][0])
+            parents = np.repeat(np.arange(len(found)), np.fromiter(map(len, found), np.int64, len(found)))
+            self._levels[name] = list(chain.from_iterable(found)), parents
+
+    def size(self, name: str) -> int:
+        return len(self._levels[name][0])
+
+    def parents(self, name: str) -> np.ndarray[Any, Any]:
+        """Of each row of a level, its row in the level above."""
+        return self._levels[name][1]
+
+    def values(self, read: _Read) -> Column:
+        """A column at its own level."""
+        key = (read.level, read.expression)
+        if key not in self._read:
+            self._read[key] = read.run(self._levels[read.level][0])
+        return self._read[key]
+
+    def converted(
+        self, level: str, reads: list[_Read], convert: Converter, settings: Settings
+    ) -> tuple[pa.Array, dict[int, tuple[int, str]]]:
+        """A field whose arguments all stand at `level`, with its errors by row."""
+        key = (level, id(convert), *(read.expression for read in reads))
+        if key not in self._converted:
+            report = Report(settings)
+            self._converted[key] = convert.run([self.values(read) for read in reads], report), report.errors
+        return self._converted[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One path: the level at which it stands, and what reads it from that level's objects."""
+
+    level: str
+    expression: str
+    run: Callable[[list[Any]], Column]
+
+
 class _CompiledMapping:
-    """Generated comprehensions, one per path, over the decoded objects."""
+    """Generated comprehensions, one per path, over the decoded objects of the level at which the path stands."""
 
     def __init__(self, mapping: Mapping, trie: _Node) -> None:
         self.mapping = mapping
         _check_targets(mapping)
         self.levels = [trie]
-        self.loops = "for i0, o0 in enumerate(objects)"
-        self.scope: dict[str, Any] = {}
+        self.names = [""]
+        self.lists: list[Callable[[list[Any]], list[Any]]] = []
         for part in (p for p in mapping.each.split("[]") if p):
             self._descend(part.strip("."))
-        self.rows = self._compile("i0")
         self.columns = [[self._column(path, wire) for path, wire in self._arguments(f)] for f in mapping.fields]
         self.where = (
             [self._column(p, w) for p, w in zip(mapping.where.paths, mapping.where.convert.wire, strict=True)]
@@ -267,11 +319,9 @@ class _CompiledMapping:
         return list(zip(target.paths, target.convert.wire, strict=True))
 
     def _descend(self, part: str) -> None:
-        level = len(self.levels) - 1
-        node, expression = self._walk(self.levels[-1], f"o{level}", part + "[]", None)
-        name = f"list{level}"
-        self.scope[name] = _evaluate(f"lambda o{level}: ({expression}) or ()", self.scope)
-        self.loops += f" for o{level + 1} in {name}(o{level})"
+        node, expression = self._walk(self.levels[-1], "o", part + "[]", None)
+        self.lists.append(_evaluate(f"lambda objects: [({expression}) or () for o in objects]", {}))
+        self.names.append(f"{self.names[-1]}{part}[]")
         self.levels.append(node)
 
     def _walk(self, node: _Node, variable: str, path: str, leaf: Any) -> tuple[_Node, str]:
@@ -300,40 +350,34 @@ class _CompiledMapping:
                     expression = name
         return node, "(" + "".join(f"{w}(" for w in wraps) + expression + ")" * len(wraps) + ")"
 
-    def _column(self, path: str, wire: str) -> Callable[[list[Any]], Column]:
+    def _column(self, path: str, wire: str) -> _Read:
         level = len(self.levels) - 1
         if path.startswith("$."):
             level, path = 0, path[2:]
         elif path.startswith("^."):
             level, path = level - 1, path[2:]
-        _, expression = self._walk(self.levels[level], f"o{level}", path, _WIRE[wire])
-        return self._compile(expression)
+        _, expression = self._walk(self.levels[level], "o", path, _WIRE[wire])
+        return _Read(self.names[level], expression, _evaluate(f"lambda objects: [{expression} for o in objects]", {}))
 
-    def _compile(self, expression: str) -> Callable[[list[Any]], Column]:
-        compiled: Callable[[list[Any]], Column] = _evaluate(f"lambda objects: [{expression} {self.loops}]", self.scope)
-        return compiled
-
-    def run(self, objects: list[Any], settings: Settings) -> tuple[pa.Table, list[tuple[int, str, str]]]:
-        rows = np.asarray(self.rows(objects), np.int64)
-        keep: list[int] | None = None
+    def run(self, chunk: _Chunk, settings: Settings) -> tuple[pa.Table, list[tuple[int, str, str]]]:
+        for name, above, lists in zip(self.names[1:], self.names, self.lists, strict=False):
+            chunk.level(name, above, lists)
+        rows_at = self._rows_at(chunk)
         if self.where is not None and self.mapping.where is not None:
-            hits = self.mapping.where.convert.run([c(objects) for c in self.where], Report(settings)).to_pylist()
-            keep = [i for i, hit in enumerate(hits) if hit]
-            rows = rows[keep]
+            hits = self.mapping.where.convert.run([_taken(chunk, c, rows_at) for c in self.where], Report(settings))
+            keep = np.flatnonzero(hits.to_numpy(zero_copy_only=False).astype(np.bool_))
+            rows_at = {name: rows[keep] for name, rows in rows_at.items()}
+        rows = rows_at[""]
         record = RECORDS[self.mapping.record]
         arrays: dict[str, pa.Array] = {"_row": pa.array(rows, pa.int64())}
         errors: list[tuple[int, str, str]] = []
-        for target, columns in zip(self.mapping.fields, self.columns, strict=True):
-            report = Report(settings)
-            values = [column(objects) for column in columns] or [[None] * len(rows if keep is None else self.rows(objects))]
-            if keep is not None:
-                values = [[column[i] for i in keep] for column in values]
-            array = target.convert.run(values, report)
+        for target, reads in zip(self.mapping.fields, self.columns, strict=True):
+            array, found = self._field(chunk, target, reads, rows_at, settings)
             declared = record.field(target.target)
             if declared.is_required and array.null_count:
                 for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
-                    report.error(row, f"{target.target} is required and absent")
-            for row, (argument, message) in sorted(report.errors.items()):
+                    found.setdefault(row, (0, f"{target.target} is required and absent"))
+            for row, (argument, message) in sorted(found.items()):
                 path = readable(self.mapping, target.paths[argument]) if target.paths else target.target
                 errors.append((int(rows[row]), f"$.{path}", message))
             arrays[target.target] = array if array.type == ARROW[declared.kind] else array.cast(ARROW[declared.kind])
@@ -341,6 +385,46 @@ class _CompiledMapping:
             if missing.name not in arrays and missing.name != "line_no":
                 arrays[missing.name] = pa.nulls(len(rows), ARROW[missing.kind])
         return pa.table({n: arrays[n] for n in ["_row", *(c.name for c in record.columns if c.name in arrays)]}), errors
+
+    def _rows_at(self, chunk: _Chunk) -> dict[str, np.ndarray[Any, Any]]:
+        """Of each row of the mapping, its row at every level."""
+        rows = np.arange(chunk.size(self.names[-1]))
+        found = {self.names[-1]: rows}
+        for name, above in zip(self.names[:0:-1], self.names[-2::-1], strict=True):
+            rows = chunk.parents(name)[rows]
+            found[above] = rows
+        return found
+
+    def _field(
+        self,
+        chunk: _Chunk,
+        target: Field,
+        reads: list[_Read],
+        rows_at: dict[str, np.ndarray[Any, Any]],
+        settings: Settings,
+    ) -> tuple[pa.Array, dict[int, tuple[int, str]]]:
+        """A field's array and errors. One that stands above the mapping's rows is converted there and then repeated."""
+        own = self.names[-1]
+        level = max((read.level for read in reads), key=self.names.index, default=own)
+        rows = rows_at[level]
+        is_whole = len(rows) == chunk.size(own) if level == own else 2 * len(rows) >= chunk.size(level)
+        if reads and is_whole and len({read.level for read in reads}) == 1:
+            array, errors = chunk.converted(level, reads, target.convert, settings)
+            if level == own:
+                return array, dict(errors)
+            hit = np.flatnonzero(np.isin(rows, list(errors))).tolist() if errors else []
+            return array.take(pa.array(rows)), {row: errors[int(rows[row])] for row in hit}
+        report = Report(settings)
+        values = [_taken(chunk, read, rows_at) for read in reads] or [[None] * len(rows)]
+        return target.convert.run(values, report), report.errors
+
+
+def _taken(chunk: _Chunk, read: _Read, rows_at: dict[str, np.ndarray[Any, Any]]) -> Column:
+    """A column in the rows of a mapping."""
+    values, rows = chunk.values(read), rows_at[read.level]
+    if len(rows) == len(values) and (not len(rows) or (rows[0] == 0 and bool(np.all(np.diff(rows) == 1)))):
+        return values
+    return [values[row] for row in rows.tolist()]
 
 
 def _check_targets(mapping: Mapping) -> None:

@@ -74,18 +74,19 @@ def is_zero(amount: str) -> bool:
     return not amount.strip("0.-")
 
 
-gid_number = distinct(
-    "number of a gid",
-    "What stands last in gid://shopify/Order/123.",
-    ("str",),
-    lambda gid: None if gid is None else gid.rpartition("/")[2].partition("?")[0],
-)
-decimal_number = distinct(
-    "exact decimal",
-    "A JSON number, digit by digit.",
-    ("number",),
-    lambda value: None if value is None else format(value, "f"),
-)
+def _gid_numbers(columns: Sequence[Column], report: Report) -> pa.Array:
+    tails = [None if gid is None else gid[gid.rfind("/") + 1 :] for gid in columns[0]]
+    return pa.array([tail.partition("?")[0] if tail and "?" in tail else tail for tail in tails], pa.string())
+
+
+gid_number = Converter("number of a gid", ("str",), _gid_numbers, "What stands last in gid://shopify/Order/123.")
+
+
+def _decimal_numbers(columns: Sequence[Column], report: Report) -> pa.Array:
+    return pa.array([None if value is None else format(value, "f") for value in columns[0]], pa.string())
+
+
+decimal_number = Converter("exact decimal", ("number",), _decimal_numbers, "A JSON number, digit by digit.")
 _POSITION = constant(1, pa.int64())
 _NOTHING = constant(0, pa.int64())
 _PAYMENTS = constant("shopify_payments", pa.string())
@@ -212,13 +213,29 @@ def _taxed_in(columns: Sequence[Column], report: Report) -> pa.Array:
 
 def _tax_roles(columns: Sequence[Column], report: Report) -> pa.Array:
     """Columns: whether the channel remits it (a value, or a list of the taxed line's), country, province."""
-    out: list[str | None] = []
-    for row, (liable, place) in enumerate(zip(columns[0], _places(columns[1:], report), strict=True)):
-        found = set(map(bool, _flat(liable)))
+    home = _home(report)
+    known: dict[tuple[Any, ...], str] = {}
+    out: list[str] = []
+    for key in zip(_liable(columns[0], report), columns[1], columns[2], strict=True):
+        role = known.get(key)
+        if role is None:
+            place = _place(key[1], key[2], home)
+            role = known[key] = "marketplace_tax_clearing" if key[0] else f"sales_tax_payable:{place}"
+        out.append(role)
+    return pa.array(out, pa.string())
+
+
+def _liable(values: Column, report: Report) -> Column:
+    """One value a row; a list of different ones is an error."""
+    if not any(isinstance(value, list) for value in values[:1]):
+        return values
+    out: Column = []
+    for row, value in enumerate(values):
+        found = set(map(bool, _flat(value)))
         if len(found) > 1:
             report.error(row, "the channel remits a part of these taxes only; the refund doesn't say which part is its")
-        out.append("marketplace_tax_clearing" if True in found else f"sales_tax_payable:{place}")
-    return pa.array(out, pa.string())
+        out.append(True in found)
+    return out
 
 
 def _flat(value: Any) -> Iterable[Any]:
@@ -279,15 +296,22 @@ WAITING = ("PENDING", "AWAITING_RESPONSE")
 
 def _unpaid(columns: Sequence[Column], report: Report) -> pa.Array:
     total_text, code, status, kinds, statuses, paid_texts = columns
-    total = amounts((total_text, code), report)
-    captured = [
-        [amount for kind, state, amount in zip(*row, strict=True) if _is_captured(kind, state)]
-        for row in zip(kinds, statuses, paid_texts, strict=True)
-    ]
-    paid = summed(captured, code, report, 5)
-    is_partly = np.fromiter((one == "PARTIALLY_PAID" for one in status), np.bool_, len(status))
-    has_none = np.fromiter((not one for one in captured), np.bool_, len(captured))
-    return pa.array(np.where(has_none, total, np.where(is_partly, np.maximum(total - paid, 0), 0)), pa.int64())
+    unpaid = amounts((total_text, code), report)
+    partly, paid = [], []
+    for row, transactions in enumerate(zip(kinds, statuses, strict=True)):
+        if any(map(_is_captured, *transactions)):
+            if status[row] == "PARTIALLY_PAID":
+                partly.append(row)
+                captured = map(_is_captured, *transactions)
+                paid.append([text for text, counts in zip(paid_texts[row], captured, strict=True) if counts])
+            else:
+                unpaid[row] = 0
+    if partly:
+        within = Report(report.settings)
+        unpaid[partly] = np.maximum(unpaid[partly] - summed(paid, [code[row] for row in partly], within, 5), 0)
+        for place, (argument, message) in within.errors.items():
+            report.error(partly[place], message, argument)
+    return pa.array(unpaid, pa.int64())
 
 
 def _gateway_role(gateway: str | None) -> str:

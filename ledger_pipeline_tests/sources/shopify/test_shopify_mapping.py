@@ -59,7 +59,8 @@ def test_parts_and_tenders_come_to_the_stated_totals(case: str) -> None:
     [sale] = found["sale"]
     sums: Counter[str] = Counter()
     for record, column in (
-        ("sale_line", "net_minor"), ("sale_line", "discount_minor"), ("sale_tax", "amount_minor"), ("sale_tender", "amount_minor"),
+        ("sale_line", "net_minor"), ("sale_line", "discount_minor"), ("sale_tax", "amount_minor"),
+        ("sale_tender", "amount_minor"),
         ("refund_line", "amount_minor"), ("refund_tax", "amount_minor"), ("refund_tender", "amount_minor"),
     ):  # fmt: skip
         sums[f"{record}.{column}"] = sum(row[column] for row in found.get(record, []))
@@ -259,7 +260,8 @@ def transaction(**change: Any) -> bytes:
     return encoded(
         {
             "id": "gid://shopify/ShopifyPaymentsBalanceTransaction/1", "type": "CHARGE", "test": False,
-            "transactionDate": "2026-10-05T14:03:30Z", "amount": money, "fee": {"amount": "0.87", "currencyCode": "GBP"},
+            "transactionDate": "2026-10-05T14:03:30Z", "amount": money,
+            "fee": {"amount": "0.87", "currencyCode": "GBP"},
             "net": {"amount": "35.48", "currencyCode": "GBP"}, "sourceType": "CHARGE", "sourceId": "44",
             "sourceOrderTransactionId": "45", "adjustmentReason": None, "associatedOrder": {"id": "gid://shopify/Order/5001"},
             "associatedPayout": {"id": None}, **change,
@@ -307,7 +309,8 @@ def test_a_dispute_is_lost_on_the_day_it_is_final(status: str, type_: str, state
     dispute = {
         "id": "gid://shopify/ShopifyPaymentsDispute/1", "legacyResourceId": "1", "status": status, "type": type_,
         "initiatedAt": "2026-10-07T10:00:00Z", "finalizedOn": "2026-10-09T16:00:00Z",
-        "amount": {"amount": "20.00", "currencyCode": "GBP"}, "order": {"id": "gid://shopify/Order/5001", "legacyResourceId": "5001"},
+        "amount": {"amount": "20.00", "currencyCode": "GBP"},
+        "order": {"id": "gid://shopify/Order/5001", "legacyResourceId": "5001"},
     }  # fmt: skip
     tables = mapped([encoded(dispute)], "disputes").tables
     [row] = rows(tables)["dispute"]
