@@ -11,7 +11,7 @@ from datetime import date, datetime
 import pyarrow as pa
 from psycopg import sql
 
-from ledger_pipeline.model.records import RECORDS
+from ledger_pipeline.model.records import RECORDS, parts_of
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection
 
@@ -98,6 +98,8 @@ def load(
         order += [sql.Identifier("line_no")] if RECORDS[record].parent else []
         digest.update(record.encode())
         tables[record] = _read(connection, name, sync_date, record, RECORDS[record].schema(), order, digest)
+    for part in (p for record in records for p in parts_of(record)):
+        tables.setdefault(part.name, part.schema().empty_table())  # parts that the source doesn't have
     digest.update(b"document")
     documents = _read(connection, name, sync_date, "document", DOCUMENT, [sql.Identifier("raw_id")], digest)
     return tables, documents, digest.digest()
