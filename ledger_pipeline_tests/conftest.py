@@ -44,17 +44,23 @@ def template(server: Database) -> str:
 _number = itertools.count(1)
 
 
-@pytest.fixture
-def new_database(server: Database, template: str) -> Callable[[], Database]:
-    """Makes fresh migrated databases."""
+@pytest.fixture(scope="session")
+def copy_of(server: Database) -> Callable[[str], Database]:
+    """Copies a database of this server, by name, while nobody is connected to it."""
 
-    def make() -> Database:
+    def make(template: str) -> Database:
         name = f"test_{next(_number)}"
         with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {template}')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return server.with_name(name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def new_database(copy_of: Callable[[str], Database], template: str) -> Callable[[], Database]:
+    """Makes fresh migrated databases."""
+    return lambda: copy_of(template)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def expectations_of(record: Record) -> list[Expected]:
         found.append(
             Expected(
                 f"{record.date_field} lies inside the window",
-                "Not after the end of the sync date (two days of grace for the bank's dates), not before 2000.",
+                "Not after the sync date and the pull (two days of grace for the bank's dates), not before 2000.",
                 "in_set",
                 {"column": "is_in_window", "value_set": [True]},
             )

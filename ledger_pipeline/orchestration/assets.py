@@ -55,7 +55,7 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
             _staging(name, source, common, tags),
             _ledger(name, source, common, tags, config.entities[entity].name),
         ],
-        [_checks(name, source)],
+        [_checks(name, source, partitions)],
     )
 
 
@@ -145,7 +145,7 @@ def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDe
     return stage
 
 
-def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
+def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     gate_of = source.records[0]
     specs = [
         dg.AssetCheckSpec(
@@ -153,6 +153,7 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
             asset=staging_key(name, record),
             description=f"Great Expectations over {record}. A failing row's payload is quarantined; the rest goes on.",
             blocking=True,
+            partitions_def=partitions,
         )
         for record in source.records
     ] + [
@@ -161,6 +162,7 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
             asset=staging_key(name, gate_of),
             description="The verdict that this connection's day may be posted. Posting reads it again.",
             blocking=True,
+            partitions_def=partitions,
         )
     ]
 

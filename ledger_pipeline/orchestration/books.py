@@ -33,8 +33,8 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
     ]
 
     @dg.multi_asset(specs=specs, name="close_the_night", check_specs=[
-        dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
-        dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
+        dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date.", partitions_def=partitions),
+        dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base.", partitions_def=partitions),
     ])  # fmt: skip
     def close_the_night(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         runtime = ledger.runtime
