@@ -344,7 +344,8 @@ def test_throttled_inside_a_200_is_waited_for_and_sent_again(script: Script) -> 
     ("answer", "kind", "words"),
     [
         ({"errors": [{"message": "Access denied for orders field.", "path": ["orders"],
-                      "extensions": {"code": "ACCESS_DENIED"}}], "data": None}, AuthError, r"Access denied for orders field\. at orders \(ACCESS_DENIED\)"),
+                      "extensions": {"code": "ACCESS_DENIED"}}], "data": None},
+         AuthError, r"Access denied for orders field\. at orders \(ACCESS_DENIED\)"),
         ({"errors": [{"message": "Internal error", "path": ["orders", "nodes", 3, "totalPriceSet"]}, {"message": "x"}],
           "data": {"orders": None}}, RequestRejected, r"Internal error at orders\.nodes\.3\.totalPriceSet, and 1 more"),
         ({"errors": "Not Found"}, RequestRejected, "Not Found"),
