@@ -77,7 +77,9 @@ def _show(as_json: bool, data: Any, print_it: Any) -> None:
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write ledger.yaml, dagster.yaml and workspace.yaml.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write ledger.yaml, dagster.yaml and workspace.yaml.")
+    ] = Path(),
     force: Annotated[bool, typer.Option(help="Overwrite files that are there.")] = False,
 ) -> None:
     """Write a commented ledger.yaml to start from."""
@@ -104,7 +106,9 @@ def demo(
 
 
 @app.command()
-def dev(port: Annotated[int, typer.Option(help="Port of the Dagster UI on 127.0.0.1.")] = 3000, sandbox_port: Port = 8400) -> None:
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI on 127.0.0.1.")] = 3000, sandbox_port: Port = 8400
+) -> None:
     """Run the sandbox and the Dagster UI until interrupted."""
     from ledger_pipeline.demo import dev as run
 
@@ -134,7 +138,9 @@ def sync(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A bank file, or a CSV, TSV or Excel file.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A bank file, or a CSV, TSV or Excel file.", exists=True, dir_okay=False)
+    ],
     connection: Annotated[str, typer.Option(help="A bank_file or delimited_file connection of ledger.yaml.")],
     day: Annotated[str, typer.Option("--date", help="Sync date to import it under (default: today).")] = "",
     config: ConfigFile = None,
@@ -166,7 +172,9 @@ def trial_balance(
 
 @app.command()
 def entries(
-    source_id: Annotated[str, typer.Option("--source-id", help="Id at the source: of an order, a charge, a bank line…")],
+    source_id: Annotated[
+        str, typer.Option("--source-id", help="Id at the source: of an order, a charge, a bank line…")
+    ],
     connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
     payload: Annotated[bool, typer.Option(help="Show the raw payload, too.")] = True,
     config: ConfigFile = None,
@@ -180,13 +188,17 @@ def entries(
     with runtime.database.connect("reader") as connected:
         found = trace(connected, source_id, connection or None, with_payload=payload)
     if not found["versions"]:
-        fail(f"no record with source id {source_id!r}" + (f" in {connection}" if connection else "") + " has been pulled")
+        fail(
+            f"no record with source id {source_id!r}" + (f" in {connection}" if connection else "") + " has been pulled"
+        )
     _show(as_json, found, lambda: print_trace(found))
 
 
 @app.command()
 def quarantine(
-    connection: Annotated[str, typer.Option(help="Only this connection.")] = "", config: ConfigFile = None, as_json: AsJson = False
+    connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Records that were not posted, and why."""
     from ledger_pipeline.cli_support import print_quarantine, quarantined
@@ -196,7 +208,10 @@ def quarantine(
 
 
 @config_app.command("check")
-def config_check(file: Annotated[Path | None, typer.Argument(help="ledger.yaml (default: that of this folder).")] = None, as_json: AsJson = False) -> None:
+def config_check(
+    file: Annotated[Path | None, typer.Argument(help="ledger.yaml (default: that of this folder).")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Validate ledger.yaml with every connection's options and environment variables."""
     from ledger_pipeline.cli_support import check_config
 
@@ -207,7 +222,9 @@ def config_check(file: Annotated[Path | None, typer.Argument(help="ledger.yaml (
         for mistake in mistakes:
             typer.echo(f"error: {mistake}", err=True)
         if not mistakes:
-            typer.echo(f"{summary['file']}: {summary['entities']} entities, {summary['connections']} connections, no mistakes")
+            typer.echo(
+                f"{summary['file']}: {summary['entities']} entities, {summary['connections']} connections, no mistakes"
+            )
     raise typer.Exit(1 if mistakes else 0)
 
 
@@ -218,7 +235,9 @@ def serve(
     start: Annotated[str, typer.Option(help="First day of its history.")] = "2026-10-05",
     orders_per_day: Annotated[int, typer.Option(help="Orders a day in the US shop.")] = 40,
     clock: Annotated[str, typer.Option(help="The servers' now, ISO 8601 with zone (default: real time).")] = "",
-    fault: Annotated[list[str] | None, typer.Option(help="route=kind[=times], such as stripe_us/v1/payouts=429=3.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="route=kind[=times], such as stripe_us/v1/payouts=429=3.")
+    ] = None,
     fast: Annotated[bool, typer.Option(help="Do not throttle.")] = False,
 ) -> None:
     """Serve the sample company's Shopify, Stripe and Plaid on 127.0.0.1."""

@@ -66,7 +66,9 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def run_sync(path: Path | None, first: date, last: date, connections: Sequence[str], workers: int, as_json: bool) -> int:
+def run_sync(
+    path: Path | None, first: date, last: date, connections: Sequence[str], workers: int, as_json: bool
+) -> int:
     """Nights through Dagster with progress; 1 when a run failed."""
     from ledger_pipeline.orchestration import jobs
     from ledger_pipeline.orchestration.runtime import Runtime
@@ -96,14 +98,19 @@ def run_sync(path: Path | None, first: date, last: date, connections: Sequence[s
     return 1 if failed else 0
 
 
-def run_nights(path: Path | None, names: Sequence[str], days: Sequence[date], workers: int, *, quiet: bool, before: Any = None) -> Iterator[Ran]:
+def run_nights(
+    path: Path | None, names: Sequence[str], days: Sequence[date], workers: int, *, quiet: bool, before: Any = None
+) -> Iterator[Ran]:
     """Every connection of every night, then its books; `before(day)` is called before each night."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ledger_pipeline.orchestration.nights import Workers
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress, Workers(path, min(workers, len(names))) as pool:
+    with (
+        Progress(*columns, console=Console(stderr=True), disable=quiet) as progress,
+        Workers(path, min(workers, len(names))) as pool,
+    ):
         bar = progress.add_task("starting", total=len(days) * (len(names) + 1))
         for day in days:
             progress.update(bar, description=f"night of {day}")
@@ -132,16 +139,22 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
             ).fetchall()
         )  # fmt: skip
         fates = connection.execute(
-            "SELECT connection, fate, count(*) FROM ops.fate WHERE sync_date BETWEEN %s AND %s GROUP BY 1, 2", (first, last)
+            "SELECT connection, fate, count(*) FROM ops.fate WHERE sync_date BETWEEN %s AND %s GROUP BY 1, 2",
+            (first, last),
         ).fetchall()
         entries = dict(
             connection.execute(
-                "SELECT connection, sum(entry_count)::bigint FROM ledger.batch WHERE sync_date BETWEEN %s AND %s GROUP BY 1", (first, last)
+                "SELECT connection, sum(entry_count)::bigint FROM ledger.batch WHERE sync_date BETWEEN %s AND %s GROUP BY 1",
+                (first, last),
             ).fetchall()
         )
     found: dict[str, dict[str, Any]] = {}
     for name in runtime.config.connections:
-        found[name] = {"connection": name, "pulled": pulled.get(name, 0), "staged_rows": staged.get(name, 0)} | dict.fromkeys(ORDER, 0)
+        found[name] = {
+            "connection": name,
+            "pulled": pulled.get(name, 0),
+            "staged_rows": staged.get(name, 0),
+        } | dict.fromkeys(ORDER, 0)
         found[name]["entries"] = entries.get(name, 0)
     for name, fate, count in fates:
         if name in found:
@@ -151,7 +164,14 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
 
 def _table(title: str) -> Table:
     """Fits eighty columns."""
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 0))
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, 0),
+    )
 
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:
@@ -180,7 +200,11 @@ def run_import(path: Path | None, file: Path, name: str, day: date, as_json: boo
     runtime = Runtime.from_file(path)
     link = runtime.link(name)
     if link.source.connect is not None:
-        raise ConfigError([f"connection {name!r} is {link.source.title}; files are imported into bank_file and delimited_file connections"])
+        raise ConfigError(
+            [
+                f"connection {name!r} is {link.source.title}; files are imported into bank_file and delimited_file connections"
+            ]
+        )
     run_id = f"import-{uuid.uuid4()}"
     given = ((file.name, file.read_bytes()),)
     for stream in link.source.streams:
@@ -196,13 +220,24 @@ def run_import(path: Path | None, file: Path, name: str, day: date, as_json: boo
     except GateClosed as error:
         closed = str(error)
     refused = [row for row in quarantined(runtime, name) if row["sync_date"] == day]
-    result = {"file": str(file), "connection": name, "fates": fates, "new_entries": entries, "gate": closed or "open", "refused": refused}
+    result = {
+        "file": str(file),
+        "connection": name,
+        "fates": fates,
+        "new_entries": entries,
+        "gate": closed or "open",
+        "refused": refused,
+    }
     if as_json:
         typer.echo(json.dumps(result, indent=2, default=str))
     else:
-        typer.echo(f"{file.name} → {name}: {entries} new entries; " + ", ".join(f"{n} {f}" for f, n in sorted(fates.items())))
+        typer.echo(
+            f"{file.name} → {name}: {entries} new entries; " + ", ".join(f"{n} {f}" for f, n in sorted(fates.items()))
+        )
         for row in refused:
-            typer.echo(f"error: {name} {row['stream']} {row['source_id']}: {row['reason']} - at {row['path']}", err=True)
+            typer.echo(
+                f"error: {name} {row['stream']} {row['source_id']}: {row['reason']} - at {row['path']}", err=True
+            )
         if closed:
             typer.echo(f"error: {closed}", err=True)
     return 1 if refused or not checked.is_open else 0
@@ -244,11 +279,25 @@ def print_balances(runtime: Runtime, rows: Sequence[dict[str, Any]]) -> None:
             base = from_minor(abs(row["base_minor"]), entity.base_currency)
             label = f"{row['name']} ({row['role']})" if row["role"] else row["name"]
             debit, credit = (f"{base:,}", "") if row["base_minor"] >= 0 else ("", f"{base:,}")
-            table.add_row(row["account"], label, row["currency"], f"{from_minor(row['amount_minor'], row['currency']):,}", debit, credit)
+            table.add_row(
+                row["account"],
+                label,
+                row["currency"],
+                f"{from_minor(row['amount_minor'], row['currency']):,}",
+                debit,
+                credit,
+            )
         debits = sum(r["base_minor"] for r in own if r["base_minor"] > 0)
         credits_ = -sum(r["base_minor"] for r in own if r["base_minor"] < 0)
         table.add_section()
-        table.add_row("", "total", entity.base_currency, "", f"{from_minor(debits, entity.base_currency):,}", f"{from_minor(credits_, entity.base_currency):,}")
+        table.add_row(
+            "",
+            "total",
+            entity.base_currency,
+            "",
+            f"{from_minor(debits, entity.base_currency):,}",
+            f"{from_minor(credits_, entity.base_currency):,}",
+        )
         console.print(table)
     if not rows:
         typer.echo("nothing is posted")
@@ -273,7 +322,9 @@ def print_trace(found: dict[str, Any]) -> None:
         )
         for line in entry["lines"]:
             side = "Dr" if line["amount_minor"] > 0 or (line["amount_minor"] == 0 and line["base_minor"] > 0) else "Cr"
-            typer.echo(f"  {side} {line['account']} {line['role']:<40} {from_minor(abs(line['amount_minor']), line['currency']):>14,} {line['currency']}")
+            typer.echo(
+                f"  {side} {line['account']} {line['role']:<40} {from_minor(abs(line['amount_minor']), line['currency']):>14,} {line['currency']}"
+            )
     newest = next((v for v in reversed(found["versions"]) if v.get("payload") is not None), None)
     if newest:
         typer.echo(f"\npayload of raw {newest['raw_id']}:\n{json.dumps(newest['payload'], indent=2)}")
@@ -294,7 +345,9 @@ def quarantined(runtime: Runtime, name: str | None = None) -> list[dict[str, Any
 def print_quarantine(rows: Sequence[dict[str, Any]]) -> None:
     """One line each."""
     for row in rows:
-        typer.echo(f"{row['sync_date']}  {row['connection']}/{row['stream']} {row['source_id']}\n    {row['path']}: {row['reason']}")
+        typer.echo(
+            f"{row['sync_date']}  {row['connection']}/{row['stream']} {row['source_id']}\n    {row['path']}: {row['reason']}"
+        )
     typer.echo(f"{len(rows)} in quarantine")
 
 
@@ -314,6 +367,8 @@ def check_config(file: Path | None) -> tuple[list[str], dict[str, Any]]:
             runtime.link(name)
         except ConfigError as error:
             mistakes += [f"{path}: {mistake}" for mistake in error.mistakes]
-    return mistakes, {"file": str(path), "entities": len(runtime.config.entities), "connections": len(runtime.config.connections)}
-
-
+    return mistakes, {
+        "file": str(path),
+        "entities": len(runtime.config.entities),
+        "connections": len(runtime.config.connections),
+    }

@@ -177,7 +177,11 @@ def _mistake(path: Path, document: Any, location: tuple[str | int, ...], message
 
 def _known_keys(location: tuple[str | int, ...]) -> str:
     models: dict[int, type[BaseModel]] = {1: LedgerConfig}
-    by_parent: dict[str, type[BaseModel]] = {"schedule": ScheduleConfig, "alerts": AlertsConfig, "entities": EntityConfig}
+    by_parent: dict[str, type[BaseModel]] = {
+        "schedule": ScheduleConfig,
+        "alerts": AlertsConfig,
+        "entities": EntityConfig,
+    }
     model = models.get(len(location)) or by_parent.get(str(location[0]))
     return f"; known are {', '.join(model.model_fields)}" if model else ""
 
@@ -202,10 +206,14 @@ def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources:
             mistakes.append(_mistake(path, document, at, "a connection's name is lower case letters, digits and _"))
         if connection.entity not in config.entities:
             known = ", ".join(config.entities)
-            mistakes.append(_mistake(path, document, (*at, "entity"), f"unknown entity {connection.entity!r}; known are {known}"))
+            mistakes.append(
+                _mistake(path, document, (*at, "entity"), f"unknown entity {connection.entity!r}; known are {known}")
+            )
         if connection.source not in known_sources:
             known = ", ".join(known_sources)
-            mistakes.append(_mistake(path, document, (*at, "source"), f"unknown source {connection.source!r}; known are {known}"))
+            mistakes.append(
+                _mistake(path, document, (*at, "source"), f"unknown source {connection.source!r}; known are {known}")
+            )
     return mistakes
 
 

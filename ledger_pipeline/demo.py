@@ -19,7 +19,6 @@ import requests
 import typer
 
 from ledger_pipeline.cli_support import balance_rows, console, print_balances, print_summary, run_nights, summary
-
 from ledger_pipeline.config import ConfigError
 from ledger_pipeline.sandbox.company import company_from
 from ledger_pipeline.sandbox.files import write_files
@@ -47,13 +46,19 @@ def run(days: int, start: date, seed: int, orders_per_day: int, workers: int, as
         def set_clock(day: date) -> None:
             tonight = max(day, reached or day)  # the company's time doesn't run backwards when its nights are run again
             now = datetime(tonight.year, tonight.month, tonight.day, *NIGHT_HOUR, tzinfo=UTC) + timedelta(days=1)
-            write_files(company, day, day, Path(os.environ["SANDBOX_FILES"]))  # what the bank and the stall leave in their folders
+            write_files(
+                company, day, day, Path(os.environ["SANDBOX_FILES"])
+            )  # what the bank and the stall leave in their folders
             requests.post(f"{url}/_control/clock", json={"now": now.isoformat()}, timeout=10).raise_for_status()
 
         from ledger_pipeline.orchestration import jobs
 
         names = jobs.enabled(runtime.config)
-        failed = [ran for ran in run_nights(CONFIG, names, nights, workers, quiet=as_json, before=set_clock) if not ran.is_success]
+        failed = [
+            ran
+            for ran in run_nights(CONFIG, names, nights, workers, quiet=as_json, before=set_clock)
+            if not ran.is_success
+        ]
         truth = requests.get(f"{url}/_truth", params={"through": nights[-1].isoformat()}, timeout=120).json()
     rows = summary(runtime, nights[0], nights[-1])
     differences = compare(runtime, truth)
@@ -89,10 +94,16 @@ def _print(runtime: Runtime, result: dict[str, Any], nights: list[date]) -> None
         console.print(f"[red]failed[/red] {run['connection'] or 'books'} {run['sync_date']}: {run['error']}")
     new = result["new_entries"]
     console.print(f"{len(nights)} nights, {nights[0]} to {nights[-1]}, in {result['seconds']} s.")
-    console.print(f"{new:,} new entries posted." if new else "Nothing new: everything was posted before, nothing was posted twice.")
+    console.print(
+        f"{new:,} new entries posted."
+        if new
+        else "Nothing new: everything was posted before, nothing was posted twice."
+    )
     for difference in result["differences"]:
         console.print(f"  [red]differs[/red] {difference}")
-    console.print(f"ties to the company's own books: {'yes' if result['ties_to_the_companys_own_books'] else '[red]no[/red]'}")
+    console.print(
+        f"ties to the company's own books: {'yes' if result['ties_to_the_companys_own_books'] else '[red]no[/red]'}"
+    )
 
 
 def _last_night(runtime: Runtime) -> date | None:
@@ -127,11 +138,14 @@ def compare(runtime: Runtime, truth: dict[str, Any]) -> list[str]:
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key, (0, 0)) != theirs.get(key, (0, 0))
     ]
-    expected = {(name, stream): counts for name, streams in truth["fates"].items() for stream, counts in streams.items()}
+    expected = {
+        (name, stream): counts for name, streams in truth["fates"].items() for stream, counts in streams.items()
+    }
     found += [
         f"{name}/{stream}: fates {fates.get((name, stream), {})}, the company says {expected.get((name, stream), {})}"
         for name, stream in sorted(fates.keys() | expected.keys())
-        if {k: v for k, v in fates.get((name, stream), {}).items() if v} != {k: v for k, v in expected.get((name, stream), {}).items() if v}
+        if {k: v for k, v in fates.get((name, stream), {}).items() if v}
+        != {k: v for k, v in expected.get((name, stream), {}).items() if v}
     ]
     return found
 
@@ -141,7 +155,17 @@ def sandbox(seed: int, start: date, orders_per_day: int, data_folder: Path, port
     """The sandbox in a process of its own; SANDBOX_URL and SANDBOX_FILES lead the demo's configuration to it."""
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "ledger_pipeline.cli", "sandbox", "serve", "--port", str(port), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "ledger_pipeline.cli",
+        "sandbox",
+        "serve",
+        "--port",
+        str(port),
+        "--seed",
+        str(seed),
+    ]
     command += ["--start", start.isoformat(), "--orders-per-day", str(orders_per_day), "--fast"]
     files = data_folder / "sandbox-files"
     files.mkdir(parents=True, exist_ok=True)
@@ -186,7 +210,11 @@ def dev(port: int, sandbox_port: int) -> int:
     """The sandbox and `dagster dev` side by side, until one of them ends or the person interrupts."""
     for wanted in (port, sandbox_port):
         if _is_taken(wanted):
-            raise ConfigError([f"port {wanted} on 127.0.0.1 is taken; is another `ledger-pipeline dev` running? (--port, --sandbox-port)"])
+            raise ConfigError(
+                [
+                    f"port {wanted} on 127.0.0.1 is taken; is another `ledger-pipeline dev` running? (--port, --sandbox-port)"
+                ]
+            )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop ends the children, too
     runtime = _runtime()
     home = Path.cwd()
@@ -194,7 +222,9 @@ def dev(port: int, sandbox_port: int) -> int:
     if not (home / "workspace.yaml").exists():
         command += ["-m", "ledger_pipeline.definitions"]
     with sandbox(7, date(2026, 10, 5), 40, runtime.data_folder, sandbox_port):
-        console.print(f"Dagster: http://127.0.0.1:{port}   sandbox: http://127.0.0.1:{sandbox_port}   (Ctrl-C ends both)")
+        console.print(
+            f"Dagster: http://127.0.0.1:{port}   sandbox: http://127.0.0.1:{sandbox_port}   (Ctrl-C ends both)"
+        )
         process = subprocess.Popen(command, env={**os.environ, "DAGSTER_HOME": _home(runtime)})
         try:
             return process.wait()

@@ -47,13 +47,27 @@ class Expected:
 def expectations_of(record: Record) -> list[Expected]:
     """The suite of a record, as data: it is executed by Great Expectations and printed in the documentation."""
     required = ", ".join(c.name for c in record.columns if c.is_required)
-    found = [Expected("required fields are present", f"{required}.", "in_set", {"column": "missing", "value_set": [""]})]
+    found = [
+        Expected("required fields are present", f"{required}.", "in_set", {"column": "missing", "value_set": [""]})
+    ]
     for column in record.columns:
         if column.one_of:
-            found.append(Expected(f"{column.name} is known", column.doc, "in_set", {"column": column.name, "value_set": list(column.one_of)}))
+            found.append(
+                Expected(
+                    f"{column.name} is known",
+                    column.doc,
+                    "in_set",
+                    {"column": column.name, "value_set": list(column.one_of)},
+                )
+            )
         if column.kind == "currency":
             found.append(
-                Expected(f"{column.name} is an ISO 4217 code", column.doc, "in_set", {"column": column.name, "value_set": sorted(DIGITS)})
+                Expected(
+                    f"{column.name} is an ISO 4217 code",
+                    column.doc,
+                    "in_set",
+                    {"column": column.name, "value_set": sorted(DIGITS)},
+                )
             )
         if column.minimum is not None:
             found.append(
@@ -65,11 +79,27 @@ def expectations_of(record: Record) -> list[Expected]:
                 )
             )
     for total in record.totals:
-        found.append(Expected(f"{total.equals} is the sum of its parts", total.doc, "equal", {"column_A": total.equals, "column_B": total.name}))
+        found.append(
+            Expected(
+                f"{total.equals} is the sum of its parts",
+                total.doc,
+                "equal",
+                {"column_A": total.equals, "column_B": total.name},
+            )
+        )
     if record.parent:
-        found.append(Expected(f"its {record.parent} exists", "A part belongs to a staged record.", "in_set", {"column": "has_parent", "value_set": [True]}))
+        found.append(
+            Expected(
+                f"its {record.parent} exists",
+                "A part belongs to a staged record.",
+                "in_set",
+                {"column": "has_parent", "value_set": [True]},
+            )
+        )
     else:
-        found.append(Expected("source_id is unique", "One row per record in a sync date.", "unique", {"column": "source_id"}))
+        found.append(
+            Expected("source_id is unique", "One row per record in a sync date.", "unique", {"column": "source_id"})
+        )
     if record.date_field:
         found.append(
             Expected(
@@ -108,7 +138,9 @@ def _suite(name: str) -> Any:
     }
     suite = gx.ExpectationSuite(name=name)
     for expected in expectations_of(RECORDS[name]):
-        suite.add_expectation(kinds[expected.kind](**expected.arguments, meta={"name": expected.name, "doc": expected.doc}))
+        suite.add_expectation(
+            kinds[expected.kind](**expected.arguments, meta={"name": expected.name, "doc": expected.doc})
+        )
     return suite
 
 
@@ -171,7 +203,9 @@ def _without_repeats(prepared: pa.Table, table: pa.Table) -> pa.Table:
         return prepared
     seen: set[tuple[Any, ...]] = set()
     keep = []
-    for row, values in enumerate(zip(*(table[n].to_pylist() for n in table.column_names if n != "raw_id"), strict=True)):
+    for row, values in enumerate(
+        zip(*(table[n].to_pylist() for n in table.column_names if n != "raw_id"), strict=True)
+    ):
         if values not in seen:
             seen.add(values)
             keep.append(row)
@@ -180,13 +214,20 @@ def _without_repeats(prepared: pa.Table, table: pa.Table) -> pa.Table:
 
 def _keys(table: pa.Table) -> np.ndarray[Any, Any]:
     joined = pc.binary_join_element_wise(pc.cast(table["raw_id"], pa.string()), table["source_id"], "\x1f")
-    return np.asarray(joined.to_numpy(zero_copy_only=False) if isinstance(joined, pa.Array) else joined.combine_chunks().to_numpy(zero_copy_only=False), str)
+    return np.asarray(
+        joined.to_numpy(zero_copy_only=False)
+        if isinstance(joined, pa.Array)
+        else joined.combine_chunks().to_numpy(zero_copy_only=False),
+        str,
+    )
 
 
 def _is_in_window(column: pa.ChunkedArray, window_end: datetime) -> pa.ChunkedArray:
     days = pc.cast(column, pa.date32()) if not pa.types.is_date(column.type) else column
     latest = pa.scalar((window_end + timedelta(days=2)).date(), pa.date32())
-    return pc.fill_null(pc.and_(pc.less_equal(days, latest), pc.greater_equal(days, pa.scalar(EARLIEST.date(), pa.date32()))), True)
+    return pc.fill_null(
+        pc.and_(pc.less_equal(days, latest), pc.greater_equal(days, pa.scalar(EARLIEST.date(), pa.date32()))), True
+    )
 
 
 def _sum_of(terms: tuple[tuple[str, str, int], ...], record: Record, tables: Mapping[str, pa.Table]) -> pa.Array:
@@ -220,5 +261,11 @@ def _outcome(record: Record, frame: Any, result: Any) -> Outcome:
     failing = tuple(sorted({int(row["raw_id"]) for row in found}))
     values = result.result.get("partial_unexpected_list") or []
     return Outcome(
-        record.name, meta["name"], meta["doc"], bool(result.success), len(frame), failing, tuple(str(v) for v in values[:5])
+        record.name,
+        meta["name"],
+        meta["doc"],
+        bool(result.success),
+        len(frame),
+        failing,
+        tuple(str(v) for v in values[:5]),
     )

@@ -38,7 +38,11 @@ def _role(sign: int, wire: Literal["number", "str"] = "number") -> Converter:
     def run(columns: Sequence[Column], report: Report) -> pa.Array:
         rules = report.settings.options.get("categorise", [])
         return pa.array(
-            [categorise(d, sign * Decimal(a) > 0, rules) if a is not None else None for d, a in zip(*columns, strict=True)], pa.string()
+            [
+                categorise(d, sign * Decimal(a) > 0, rules) if a is not None else None
+                for d, a in zip(*columns, strict=True)
+            ],
+            pa.string(),
         )
 
     return Converter("first categorisation rule that fits", ("str", wire), run, "ledger.yaml: categorise.")
@@ -76,11 +80,19 @@ def _unofficial(code: str | None) -> str:
     raise ValueError(f"unknown currency {code!r} (not an active ISO 4217 code)")
 
 
-bank_account_role = each("bank:{account}", "The ledger's account of this bank account.", ("str",), lambda a: f"bank:{a}", pa.string())
+bank_account_role = each(
+    "bank:{account}", "The ledger's account of this bank account.", ("str",), lambda a: f"bank:{a}", pa.string()
+)
 
 
 def line_id(
-    account_id: str, booked_on: str, amount: str, currency: str, description: str, reference: str | None, counted: Counter[str]
+    account_id: str,
+    booked_on: str,
+    amount: str,
+    currency: str,
+    description: str,
+    reference: str | None,
+    counted: Counter[str],
 ) -> str:
     """The identity of a line that has no id: what it says, and the how-manieth it is of the lines that say the same.
 

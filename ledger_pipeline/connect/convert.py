@@ -41,7 +41,9 @@ def constant(value: str | int | bool, kind: pa.DataType | None = None) -> Conver
     return Converter(f"always {value}", (), run, "A constant.")
 
 
-def lookup(name: str, table: dict[str, str], *, wire: str = "str", other: str | None = None, doc: str = "") -> Converter:
+def lookup(
+    name: str, table: dict[str, str], *, wire: str = "str", other: str | None = None, doc: str = ""
+) -> Converter:
     """Words of the source → words of ours; an unknown word is an error that names the known ones, unless `other` is given."""
 
     def run(columns: Sequence[Column], report: Report) -> pa.Array:

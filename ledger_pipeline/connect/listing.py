@@ -48,7 +48,9 @@ class HttpList:
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Two JSON objects, objects inside them (GraphQL variables) merged one level deep."""
-    nested = {k: {**base[k], **v} for k, v in change.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)}
+    nested = {
+        k: {**base[k], **v} for k, v in change.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)
+    }
     return {**base, **change, **nested}
 
 

@@ -20,7 +20,14 @@ import pyarrow as pa
 from ledger_pipeline.model.records import ARROW, RECORDS, Record
 
 Column = list[Any]
-_WIRE: dict[str, Any] = {"str": str, "int": int, "bool": bool, "number": Decimal, "scalar": str | int, "raw": msgspec.Raw}
+_WIRE: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "number": Decimal,
+    "scalar": str | int,
+    "raw": msgspec.Raw,
+}
 
 
 class MappingError(ValueError):
@@ -450,7 +457,9 @@ def extractor(*paths: str) -> Callable[[bytes | str], tuple[Any, ...]]:
     trie = _Node()
     helper = _CompiledMapping.__new__(_CompiledMapping)
     expressions = [
-        helper._walk(trie, "o", ".".join(f"{part}?" for part in path.rstrip("?").split(".")), str | int | float | None)[1]
+        helper._walk(trie, "o", ".".join(f"{part}?" for part in path.rstrip("?").split(".")), str | int | float | None)[
+            1
+        ]
         for path in paths
     ]
     decoder = msgspec.json.Decoder(trie.struct("Keys"))

@@ -80,7 +80,13 @@ class Stream:
     @cached_property
     def keys(self) -> Callable[[bytes | str], tuple[Any, ...]]:
         """(record id, updated at, units, control amount, control currency, what a deletion lacks); None where it has none."""
-        paths = [self.record_id, self.updated_at or "", self.units or "", *(self.control or ("", "")), self.gone_without or ""]
+        paths = [
+            self.record_id,
+            self.updated_at or "",
+            self.units or "",
+            *(self.control or ("", "")),
+            self.gone_without or "",
+        ]
         wanted = [path for path in paths if path]
         read = extractor(*dict.fromkeys(wanted))
         position = {path: i for i, path in enumerate(dict.fromkeys(wanted))}

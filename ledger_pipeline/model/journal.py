@@ -139,7 +139,9 @@ def _parent_positions(head: pa.Table, part: pa.Table) -> npt.NDArray[np.int64]:
     if not len(part):
         return np.zeros(0, np.int64)
     keys = pc.binary_join_element_wise(pc.cast(head["raw_id"], pa.string()), head["source_id"], "\x1f").combine_chunks()
-    wanted = pc.binary_join_element_wise(pc.cast(part["raw_id"], pa.string()), part["source_id"], "\x1f").combine_chunks()
+    wanted = pc.binary_join_element_wise(
+        pc.cast(part["raw_id"], pa.string()), part["source_id"], "\x1f"
+    ).combine_chunks()
     return np.asarray(pc.fill_null(pc.index_in(wanted, value_set=keys), -1).to_numpy(), np.int64)
 
 
@@ -190,7 +192,9 @@ def _roles(template: str, table: pa.Table) -> npt.NDArray[np.object_]:
     if len(names) > 1:
         raise ValueError(f"role {template!r} may name one column")
     encoded = table[names[0]].combine_chunks().dictionary_encode()
-    values = [_COLUMN.sub(str(v), template) for v in encoded.dictionary.to_pylist()] + [_COLUMN.sub("unknown", template)]
+    values = [_COLUMN.sub(str(v), template) for v in encoded.dictionary.to_pylist()] + [
+        _COLUMN.sub("unknown", template)
+    ]
     codes = np.asarray(pc.fill_null(encoded.indices, len(values) - 1).to_numpy(zero_copy_only=False), np.int64)
     return np.array(values, object)[codes]
 
@@ -301,12 +305,15 @@ def _unbalanced(lines: _Lines) -> dict[int, str]:
     first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     sums = np.add.reduceat(lines.amount[order], first)
     bad = {
-        int(key[first[i]]) // len(names): f"unbalanced by {sums[i]} {names[int(key[first[i]]) % len(names)]} minor units"
+        int(key[first[i]])
+        // len(names): f"unbalanced by {sums[i]} {names[int(key[first[i]]) % len(names)]} minor units"
         for i in np.flatnonzero(sums)
     }
     base = np.zeros(int(lines.entry.max()) + 1, np.int64)
     np.add.at(base, lines.entry, lines.base)
-    return bad | {int(e): f"unbalanced by {base[e]} minor units in base" for e in np.flatnonzero(base) if int(e) not in bad}
+    return bad | {
+        int(e): f"unbalanced by {base[e]} minor units in base" for e in np.flatnonzero(base) if int(e) not in bad
+    }
 
 
 def _assemble(
@@ -358,8 +365,14 @@ def _assemble(
     return Journal(
         entries,
         line_table,
-        pa.table([skipped_rows["raw_id"], skipped_rows["source_id"], pa.array(reasons[skipped], pa.string())], schema=_IGNORED),
-        pa.table([bad_rows["raw_id"], bad_rows["source_id"], pa.array([rejected[b] for b in bad], pa.string())], schema=_IGNORED),
+        pa.table(
+            [skipped_rows["raw_id"], skipped_rows["source_id"], pa.array(reasons[skipped], pa.string())],
+            schema=_IGNORED,
+        ),
+        pa.table(
+            [bad_rows["raw_id"], bad_rows["source_id"], pa.array([rejected[b] for b in bad], pa.string())],
+            schema=_IGNORED,
+        ),
     )
 
 

@@ -126,7 +126,9 @@ def _cast(texts: pa.StringArray, digits: int) -> Int64s | None:
         decimals = pc.cast(texts, pa.decimal128(38, digits))
     except pa.ArrowInvalid:
         return None
-    words = np.frombuffer(decimals.buffers()[1], np.int64).reshape(-1, 2)[decimals.offset : decimals.offset + len(texts)]
+    words = np.frombuffer(decimals.buffers()[1], np.int64).reshape(-1, 2)[
+        decimals.offset : decimals.offset + len(texts)
+    ]
     low, high = words[:, 0], words[:, 1]
     return low.copy() if bool(np.all(high == (low >> 63))) else None
 

@@ -97,7 +97,11 @@ _ROLE = "role that it is booked to (ACCOUNTING: sales, gift_card_liability, ship
 def _settled(what: str) -> tuple[Field, Field]:
     return (
         Field("settled_minor", "minor", f"{what} in the currency in which the other side keeps it.", minimum=0),
-        Field("settled_currency", "currency", "ISO 4217 code of settled_minor; equals the record's currency unless a third party took another."),
+        Field(
+            "settled_currency",
+            "currency",
+            "ISO 4217 code of settled_minor; equals the record's currency unless a third party took another.",
+        ),
     )
 
 
@@ -115,9 +119,19 @@ SALE = Record(
         ),
         Field("channel", "text", "Where it was sold (web, pos…).", is_required=False),
         Field("customer_id", "text", "The customer's id at the source; no name or address.", is_required=False),
-        Field("jurisdiction", "text", "Country, or country and province, that the tax belongs to (US-NY, GB).", is_required=False),
+        Field(
+            "jurisdiction",
+            "text",
+            "Country, or country and province, that the tax belongs to (US-NY, GB).",
+            is_required=False,
+        ),
         _CURRENCY,
-        Field("total_minor", "minor", "What the customer owes, tax, shipping and tip included, discounts deducted.", minimum=0),
+        Field(
+            "total_minor",
+            "minor",
+            "What the customer owes, tax, shipping and tip included, discounts deducted.",
+            minimum=0,
+        ),
         Field("unpaid_minor", "minor", "The part of the total that no captured tender covers.", minimum=0),
         Field("presentment_currency", "currency", "The currency that the customer saw.", is_required=False),
         Field("presentment_minor", "minor", "The total as the customer saw it.", is_required=False),
@@ -267,10 +281,22 @@ PROCESSOR_TRANSACTION = Record(
         Field("amount_minor", "minor", "Signed as the balance moved, before the fee."),
         Field("fee_minor", "minor", "What the processor kept; negative when it gave a fee back."),
         Field("net_minor", "minor", "amount − fee."),
-        Field("role", "text", "The other side of a charge or refund: order_clearing:{gateway}, accounts_receivable or unidentified_receipts."),
+        Field(
+            "role",
+            "text",
+            "The other side of a charge or refund: order_clearing:{gateway}, accounts_receivable or unidentified_receipts.",
+        ),
         Field("source_object_id", "text", "The charge, refund, dispute or payout behind it.", is_required=False),
-        Field("settled_minor", "minor", "What the customer paid or got back, signed like amount_minor, in settled_currency."),
-        Field("settled_currency", "currency", "The currency in which the customer paid; equals currency unless the processor converted."),
+        Field(
+            "settled_minor",
+            "minor",
+            "What the customer paid or got back, signed like amount_minor, in settled_currency.",
+        ),
+        Field(
+            "settled_currency",
+            "currency",
+            "The currency in which the customer paid; equals currency unless the processor converted.",
+        ),
         Field("exchange_rate", "decimal", "The processor's own, currency per settled_currency.", is_required=False),
         Field("order_id", "text", "The shop's order, where the processor knows it.", is_required=False),
         Field("payout_id", "text", "The payout that carried it.", is_required=False),
@@ -293,7 +319,12 @@ PAYOUT = Record(
     (
         Field("processor", "text", "stripe, shopify_payments…"),
         Field("occurred_at", "timestamp", "When it was issued."),
-        Field("state", "text", "Its state when it was pulled.", one_of=("pending", "in_transit", "paid", "failed", "canceled")),
+        Field(
+            "state",
+            "text",
+            "Its state when it was pulled.",
+            one_of=("pending", "in_transit", "paid", "failed", "canceled"),
+        ),
         _CURRENCY,
         Field("amount_minor", "minor", "Negative when the processor debits the bank."),
         Field("arrives_on", "date", "When the bank should show it.", is_required=False),
@@ -335,7 +366,11 @@ BANK_TRANSACTION = Record(
         Field("reference", "text", "End-to-end or customer reference.", is_required=False),
         Field("pending_id", "text", "The pending line that this one replaces.", is_required=False),
         Field("bank_role", "text", "bank:{account_id}."),
-        Field("role", "text", "The other side: the first categorisation rule that fits, else unidentified_receipts or uncategorised_expense."),
+        Field(
+            "role",
+            "text",
+            "The other side: the first categorisation rule that fits, else unidentified_receipts or uncategorised_expense.",
+        ),
     ),
     date_field="booked_on",
     money=(("amount_minor", "currency"),),
@@ -345,7 +380,12 @@ BANK_BALANCE = Record(
     "A balance that the bank states.",
     (
         Field("account_id", "text", "The account's id at the source."),
-        Field("stated_on", "date", "The day at whose end it holds; the pull's day for a balance without a date.", is_required=False),
+        Field(
+            "stated_on",
+            "date",
+            "The day at whose end it holds; the pull's day for a balance without a date.",
+            is_required=False,
+        ),
         Field("kind", "text", "Which balance.", one_of=("opening", "closing", "available", "current")),
         _CURRENCY,
         Field("amount_minor", "minor", "Positive is money that the company has."),

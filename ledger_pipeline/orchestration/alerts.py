@@ -30,7 +30,9 @@ def failure_sensor(config: LedgerConfig) -> dg.SensorDefinition:
 def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
     """What a person needs to know, and where to look."""
     run = context.dagster_run
-    errors = [e.event_specific_data.error_display_string for e in context.get_step_failure_events() if e.event_specific_data]  # type: ignore[union-attr]
+    errors = [
+        e.event_specific_data.error_display_string for e in context.get_step_failure_events() if e.event_specific_data
+    ]  # type: ignore[union-attr]
     first = (errors or [context.failure_event.message or "no message"])[0]
     return {
         "job": run.job_name,
@@ -44,7 +46,11 @@ def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
 def sentence(error: str) -> str:
     """The last line of a chain of errors that says something, without its traceback."""
     lines = [line.strip() for line in error.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
-    told = [line for line in lines if not line.startswith(("Stack Trace", "The above exception", "dagster._core.errors.DagsterExecution"))]
+    told = [
+        line
+        for line in lines
+        if not line.startswith(("Stack Trace", "The above exception", "dagster._core.errors.DagsterExecution"))
+    ]
     return (told or ["unknown error"])[0][:500]
 
 

@@ -113,7 +113,9 @@ def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDe
             metadata={
                 "dagster/table_name": f"staging.{record}",
                 "dagster/column_schema": metadata.record_schema(RECORDS[record]),
-                "mapping": metadata.table(metadata.mapping_rows(source, record), ("target", "stream", "source", "converter", "meaning")),
+                "mapping": metadata.table(
+                    metadata.mapping_rows(source, record), ("target", "stream", "source", "converter", "meaning")
+                ),
                 "mapping version": source.mapping_version,
             },
             **common,
@@ -129,7 +131,9 @@ def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDe
         with runtime.database.connect("reader") as connection:
             tables, _, _ = staging.load(connection, name, day, source.records)
         for refusal in staged.refusals:
-            context.log.warning("%s %s %s: %s - at %s", name, refusal.stream, refusal.source_id, refusal.reason, refusal.path)
+            context.log.warning(
+                "%s %s %s: %s - at %s", name, refusal.stream, refusal.source_id, refusal.reason, refusal.path
+            )
         for record in source.records:
             refused = sum(1 for r in staged.refusals if r.record == record)
             yield dg.MaterializeResult(
@@ -181,7 +185,15 @@ def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> d
                 description="; ".join(o.name for o in failed) or None,
                 metadata={
                     "expectations": metadata.table(
-                        [{"expectation": o.name, "rows": o.rows, "failing": len(o.failing), "met": "yes" if o.is_met else "no"} for o in outcomes],
+                        [
+                            {
+                                "expectation": o.name,
+                                "rows": o.rows,
+                                "failing": len(o.failing),
+                                "met": "yes" if o.is_met else "no",
+                            }
+                            for o in outcomes
+                        ],
                         ("expectation", "met", "rows", "failing"),
                     ),
                     "rows": outcomes[0].rows if outcomes else 0,
@@ -192,7 +204,8 @@ def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> d
             check_name="gate",
             passed=checked.is_open,
             severity=dg.AssetCheckSeverity.ERROR,
-            description="; ".join(checked.closed_by) or f"open: {checked.quarantined} of {checked.documents} records quarantined",
+            description="; ".join(checked.closed_by)
+            or f"open: {checked.quarantined} of {checked.documents} records quarantined",
             metadata={"records": checked.documents, "quarantined": checked.quarantined},
         )
 
@@ -207,7 +220,10 @@ def _ledger(name: str, source: Source, common: dict, tags: dict, entity_name: st
         description=f"Balanced journal entries of {entity_name} from {source.title}, posted from checked records and sealed.",
         kinds={source.name, "postgres"},
         tags={**tags, "layer": "ledger"},
-        metadata={"dagster/table_name": "ledger.entry", "rules": metadata.table(rules, ("record", "side", "role", "amount", "when"))},
+        metadata={
+            "dagster/table_name": "ledger.entry",
+            "rules": metadata.table(rules, ("record", "side", "role", "amount", "when")),
+        },
         **common,
     )
 
@@ -228,7 +244,9 @@ def _ledger(name: str, source: Source, common: dict, tags: dict, entity_name: st
                 "already posted": done.posted.unchanged,
                 "lines": done.posted.lines,
                 "batch": done.posted.batch_id or 0,
-                "fates": metadata.table([{"fate": f, "records": n} for f, n in sorted(done.fates.items())], ("fate", "records")),
+                "fates": metadata.table(
+                    [{"fate": f, "records": n} for f, n in sorted(done.fates.items())], ("fate", "records")
+                ),
             },
         )
 

@@ -36,7 +36,9 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date.", partitions_def=partitions),
         dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base.", partitions_def=partitions),
     ])  # fmt: skip
-    def close_the_night(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    def close_the_night(
+        context: dg.AssetExecutionContext, ledger: Ledger
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         runtime = ledger.runtime
         day = date.fromisoformat(context.partition_key)
         with runtime.database.connect("reader") as connection:
@@ -62,7 +64,10 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
             asset_key=["books", "fates"],
             metadata={
                 "fates": metadata.table(
-                    [{"connection": f.connection, "stream": f.stream, "fate": f.fate, "records": f.records} for f in fates],
+                    [
+                        {"connection": f.connection, "stream": f.stream, "fate": f.fate, "records": f.records}
+                        for f in fates
+                    ],
                     ("connection", "stream", "fate", "records"),
                 ),
                 "missing connections": ", ".join(missing) or "none",

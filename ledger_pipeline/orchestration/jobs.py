@@ -70,7 +70,9 @@ def schedule(config: LedgerConfig, nightly: AssetJob) -> dg.ScheduleDefinition:
         job=nightly,
         cron_schedule=config.schedule.cron,
         execution_timezone=config.schedule.time_zone,
-        default_status=dg.DefaultScheduleStatus.RUNNING if config.schedule.is_running else dg.DefaultScheduleStatus.STOPPED,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if config.schedule.is_running
+        else dg.DefaultScheduleStatus.STOPPED,
         description="Asks for one run per connection for the sync date that has just ended.",
     )
     def nightly_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
@@ -111,7 +113,9 @@ def books_sensor(config: LedgerConfig, books: AssetJob) -> dg.SensorDefinition:
         asked = False
         for night, runs in sorted(nights.items()):
             newest = max(run.update_timestamp for run in runs)
-            if all(run.dagster_run.status in ENDED for run in runs) and not (night in closed and closed[night] >= newest):
+            if all(run.dagster_run.status in ENDED for run in runs) and not (
+                night in closed and closed[night] >= newest
+            ):
                 asked = True
                 yield dg.RunRequest(run_key=f"{night}:{newest.isoformat()}", partition_key=night, tags={NIGHT: night})
         if not asked:

@@ -16,7 +16,10 @@ from ledger_pipeline.model.rules import RULES
 def table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> dg.MarkdownMetadataValue:
     """Rows as a Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(c, "")).replace("|", "\\|").replace("\n", " ") for c in columns) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(str(row.get(c, "")).replace("|", "\\|").replace("\n", " ") for c in columns) + " |"
+        for row in rows
+    ]
     return dg.MetadataValue.md("\n".join(lines))
 
 
@@ -25,7 +28,10 @@ def record_schema(record: Record) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                f.name, SQL[f.kind], description=f.doc, constraints=dg.TableColumnConstraints(nullable=not f.is_required)
+                f.name,
+                SQL[f.kind],
+                description=f.doc,
+                constraints=dg.TableColumnConstraints(nullable=not f.is_required),
             )
             for f in record.columns
         ]
@@ -49,7 +55,9 @@ def lineage(connection: str, source: Source, record: str) -> dg.TableColumnLinea
         key = dg.AssetKey(["raw", connection, stream])
         for mapping in plan.mappings:
             for f in mapping.fields if mapping.record == record else ():
-                found.setdefault(f.target, {}).update(dict.fromkeys(dg.TableColumnDep(key, readable(mapping, p)) for p in f.paths))
+                found.setdefault(f.target, {}).update(
+                    dict.fromkeys(dg.TableColumnDep(key, readable(mapping, p)) for p in f.paths)
+                )
     return dg.TableColumnLineage(deps_by_column={column: list(deps) for column, deps in found.items()})
 
 

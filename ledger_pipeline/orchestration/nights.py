@@ -22,7 +22,9 @@ from ledger_pipeline.orchestration.build import build_defs
 from ledger_pipeline.orchestration.runtime import Runtime
 
 PACKAGED = Path(__file__).parent
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all; the terminal shows progress
+QUIET = {
+    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}
+}  # the event log has it all; the terminal shows progress
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def instance(runtime: Runtime) -> Iterator[dg.DagsterInstance]:
     settings = next(f for f in (base, runtime.folder, PACKAGED) if (f / "dagster.yaml").exists())
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(base), config_dir=str(settings))) as made:
         for storage in (made.event_log_storage, made.run_storage, made.schedule_storage):
-            storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3_600, max_overflow=20)  # keeps connections open
+            storage.optimize_for_webserver(
+                statement_timeout=60_000, pool_recycle=3_600, max_overflow=20
+            )  # keeps connections open
         yield made
 
 
@@ -61,7 +65,9 @@ class Nights:
     def connection(self, name: str, day: date) -> Ran:
         """Pull, stage, check and post one connection's sync date."""
         keys = jobs.keys_of(self.runtime.config, name)
-        return self._run(self._nightly, name, day, {jobs.NIGHT: day.isoformat(), jobs.CONNECTION: name}, asset_selection=keys)
+        return self._run(
+            self._nightly, name, day, {jobs.NIGHT: day.isoformat(), jobs.CONNECTION: name}, asset_selection=keys
+        )
 
     def books(self, day: date) -> Ran:
         """The trial balance and fates after a night."""
@@ -69,11 +75,19 @@ class Nights:
 
     def _run(self, job: dg.JobDefinition, name: str, day: date, tags: dict[str, str], **more: Any) -> Ran:
         result = job.execute_in_process(
-            instance=self.instance, partition_key=day.isoformat(), tags=tags, raise_on_error=False, run_config=QUIET, **more
+            instance=self.instance,
+            partition_key=day.isoformat(),
+            tags=tags,
+            raise_on_error=False,
+            run_config=QUIET,
+            **more,
         )
-        errors = [e.event_specific_data.error_display_string for e in result.get_step_failure_events()] if not result.success else []
+        errors = (
+            [e.event_specific_data.error_display_string for e in result.get_step_failure_events()]
+            if not result.success
+            else []
+        )
         return Ran(name, day, result.run_id, result.success, "; ".join(sentence(e) for e in errors))
-
 
 
 _worker: Nights | None = None
@@ -81,7 +95,7 @@ _worker: Nights | None = None
 
 def _begin(config_path: Path | None) -> None:
     """A worker process opens its own instance; everything was imported before the fork."""
-    global _worker  # noqa: PLW0603 - one per process, like the process itself
+    global _worker
     runtime = Runtime.from_file(config_path)
     opened = instance(runtime)
     _worker = Nights(runtime, config_path, opened.__enter__())

@@ -103,7 +103,10 @@ class Runtime:
         except ValidationError as error:
             known = ", ".join(source.options.model_fields)
             raise ConfigError(
-                [f"connections.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']} (options of {source.name}: {known})" for e in error.errors()]
+                [
+                    f"connections.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']} (options of {source.name}: {known})"
+                    for e in error.errors()
+                ]
             ) from None
         return Link(
             name,

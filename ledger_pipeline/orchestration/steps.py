@@ -34,7 +34,12 @@ STAGING_CHUNK = 20_000
 
 
 def pull(
-    runtime: Runtime, link: Link, stream: Stream, sync_date: date, run_id: str, given: tuple[tuple[str, bytes], ...] | None = None
+    runtime: Runtime,
+    link: Link,
+    stream: Stream,
+    sync_date: date,
+    run_id: str,
+    given: tuple[tuple[str, bytes], ...] | None = None,
 ) -> raw.Pull:
     """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended.
 
@@ -99,13 +104,25 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
                     _stage_chunk(connection, link, stream, plan, sync_date, chunk, result)
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
-            connection, link.name, sync_date, at=at, run_id=run_id, mapping_version=link.source.mapping_version, rows=result.rows
+            connection,
+            link.name,
+            sync_date,
+            at=at,
+            run_id=run_id,
+            mapping_version=link.source.mapping_version,
+            rows=result.rows,
         )
     return result
 
 
 def _stage_chunk(
-    connection: Connection, link: Link, stream: Stream, plan: Any, sync_date: date, chunk: list[raw.Document], result: Staged
+    connection: Connection,
+    link: Link,
+    stream: Stream,
+    plan: Any,
+    sync_date: date,
+    chunk: list[raw.Document],
+    result: Staged,
 ) -> None:
     controls = [stream.control_of(document.payload) for document in chunk]
     is_gone = [stream.is_gone(document.payload) for document in chunk]
@@ -131,7 +148,9 @@ def _stage_chunk(
     mapped = plan.run([d.payload for d in chunk], [d.raw_id for d in chunk], link.settings)
     for fault in mapped.faults:
         document = chunk[fault.position]
-        result.refusals.append(Refusal(document.raw_id, stream.name, document.source_id, fault.record, fault.path, fault.message))
+        result.refusals.append(
+            Refusal(document.raw_id, stream.name, document.source_id, fault.record, fault.path, fault.message)
+        )
     for record, table in mapped.tables.items():
         staging.write(connection, link.name, sync_date, record, table)
         result.rows[record] += table.num_rows
@@ -213,9 +232,20 @@ def _volume(connection: Connection, link: Link, sync_date: date, documents: int)
     history = sorted(int(row[0]) for row in rows)
     doc = f"Not more than 20 times the median of the last {_HISTORY} staged days."
     if len(history) < 3 or history[len(history) // 2] < 50:
-        return [Outcome("document", "volume is like its history", f"{doc} Too little history yet.", True, documents, is_batch_level=True)]
+        return [
+            Outcome(
+                "document",
+                "volume is like its history",
+                f"{doc} Too little history yet.",
+                True,
+                documents,
+                is_batch_level=True,
+            )
+        ]
     median = history[len(history) // 2]
-    return [Outcome("document", "volume is like its history", doc, documents <= 20 * median, documents, is_batch_level=True)]
+    return [
+        Outcome("document", "volume is like its history", doc, documents <= 20 * median, documents, is_batch_level=True)
+    ]
 
 
 # post ------------------------------------------------------------------------------------------------------------------
@@ -247,7 +277,12 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> PostedDa
         tables = {name: _without(table, set(refused) | stale) for name, table in tables.items()}
         journals = {
             record: journal.post(
-                RULES[record], tables, base=link.base_currency, zone=str(link.zone), rates=ecb_rate, has_account=chart.has
+                RULES[record],
+                tables,
+                base=link.base_currency,
+                zone=str(link.zone),
+                rates=ecb_rate,
+                has_account=chart.has,
             )
             for record in link.source.records
             if record in RULES
@@ -275,7 +310,8 @@ def _ensure_accounts(connection: Connection, entity: str, chart: Any) -> None:
     """The ledger knows the accounts of the chart; a changed name is taken over, a code's type never changes."""
     rows = [(entity, a.code, a.name, a.type) for a in chart.accounts.values()]
     known = {
-        (r[0], r[1]) for r in connection.execute("SELECT code, name FROM ledger.account WHERE entity = %s", (entity,)).fetchall()
+        (r[0], r[1])
+        for r in connection.execute("SELECT code, name FROM ledger.account WHERE entity = %s", (entity,)).fetchall()
     }
     new = [row for row in rows if (row[1], row[2]) not in known]
     for row in new:
@@ -304,14 +340,21 @@ def _reject(
     for record, made in journals.items():
         first: dict[str, bytes] = {}
         for raw_id, source_id, print_ in zip(
-            made.entries["raw_id"].to_pylist(), made.entries["source_id"].to_pylist(), made.entries["fingerprint"].to_pylist(), strict=True
+            made.entries["raw_id"].to_pylist(),
+            made.entries["source_id"].to_pylist(),
+            made.entries["fingerprint"].to_pylist(),
+            strict=True,
         ):
             if first.setdefault(source_id, print_) != print_:
-                found.append((raw_id, record, f"{record} {source_id} was delivered before on this day with other content"))
+                found.append(
+                    (raw_id, record, f"{record} {source_id} was delivered before on this day with other content")
+                )
     if found:
         at = {r: row for row, r in enumerate(documents["raw_id"].to_pylist())}
         streams, origins = documents["stream"].to_pylist(), documents["origin_id"].to_pylist()
-        refusals = [Refusal(r, streams[at[r]], origins[at[r]], record, "posting", reason) for r, record, reason in found]
+        refusals = [
+            Refusal(r, streams[at[r]], origins[at[r]], record, "posting", reason) for r, record, reason in found
+        ]
     else:
         refusals = []
     staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=target.at)
@@ -441,4 +484,3 @@ def run_day(runtime: Runtime, name: str, sync_date: date, run_id: str) -> Day:
     except GateClosed as error:
         day.error = str(error)
     return day
-

@@ -8,7 +8,9 @@ from typing import Any
 from ledger_pipeline.store.database import Connection
 
 
-def trace(connection: Connection, source_id: str, name: str | None = None, *, with_payload: bool = True) -> dict[str, Any]:
+def trace(
+    connection: Connection, source_id: str, name: str | None = None, *, with_payload: bool = True
+) -> dict[str, Any]:
     """Landed versions with their fates, quarantine, and entries with lines, of a record by its source id (or its origin's).
 
     Sensitive payloads are stored encrypted and come back so.
@@ -45,7 +47,11 @@ def trace(connection: Connection, source_id: str, name: str | None = None, *, wi
         {"ids": [e["entry_id"] for e in entries]},
     )
     for entry in entries:
-        entry["lines"] = [{k: v for k, v in line.items() if k != "entry_id"} for line in lines if line["entry_id"] == entry["entry_id"]]
+        entry["lines"] = [
+            {k: v for k, v in line.items() if k != "entry_id"}
+            for line in lines
+            if line["entry_id"] == entry["entry_id"]
+        ]
     quarantine = _rows(
         connection,
         "SELECT raw_id, sync_date, stage, record, path, reason FROM ops.quarantine WHERE raw_id = ANY(%(ids)s) ORDER BY quarantine_id",

@@ -24,7 +24,9 @@ class Row:
     base_minor: int
 
 
-def of_entities(connection: Connection, *, entity: str | None = None, through: date | None = None, by_role: bool = False) -> list[Row]:
+def of_entities(
+    connection: Connection, *, entity: str | None = None, through: date | None = None, by_role: bool = False
+) -> list[Row]:
     """Balances by account (and role) and currency of all entries posted until `through`, accounts without any balance left out."""
     role = "l.role" if by_role else "''"
     rows = connection.execute(

@@ -26,7 +26,13 @@ def serve(port: int, seed: int, start: date, orders_per_day: int, clock: str, fa
     if clock:
         set_clock.set(datetime.fromisoformat(clock))
     site = Site(restore_rate=1e9) if fast else Site()
-    server.serve(company_from(seed, start, orders_per_day), port, clock=set_clock, faults=[parse_fault(f) for f in faults], site=site)
+    server.serve(
+        company_from(seed, start, orders_per_day),
+        port,
+        clock=set_clock,
+        faults=[parse_fault(f) for f in faults],
+        site=site,
+    )
 
 
 def truth_json(seed: int, start: date, orders_per_day: int, through: date) -> str:

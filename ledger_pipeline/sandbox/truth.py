@@ -319,7 +319,9 @@ def _walk_processor(books: Books, company: Company, connection: str, days: list[
             if has_events and reason != "undecided":  # Stripe tells the day of a decision in an event only
                 books.fate(connection, "events", dispute.dispute_id, fate, reason)
             if has_events and fate == "posted":
-                books.fate(connection, "disputes", dispute.dispute_id, "ignored", "lost; booked from the event that dates it")
+                books.fate(
+                    connection, "disputes", dispute.dispute_id, "ignored", "lost; booked from the event that dates it"
+                )
             else:
                 books.fate(connection, "disputes", dispute.dispute_id, fate, reason)
             if fate == "posted":

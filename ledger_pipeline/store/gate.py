@@ -23,7 +23,9 @@ class GateClosed(Exception):
     """A staged day must not be posted."""
 
 
-def write(connection: Connection, name: str, sync_date: date, gate: Gate, *, suite: str, run_id: str, at: datetime) -> None:
+def write(
+    connection: Connection, name: str, sync_date: date, gate: Gate, *, suite: str, run_id: str, at: datetime
+) -> None:
     """Set the verdict of a day."""
     connection.execute(
         "INSERT INTO ops.gate (connection, sync_date, is_open, fingerprint, suite, verdict, run_id, checked_at) "

@@ -73,9 +73,7 @@ def superseded(connection: Connection, target: Target) -> set[int]:
     return {row[0] for row in rows}
 
 
-def post(
-    connection: Connection, target: Target, entries: pa.Table, lines: pa.Table, documents: pa.Table
-) -> Posted:
+def post(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table, documents: pa.Table) -> Posted:
     """Append what differs from the books.
 
     `entries` as in `model.journal.Journal.entries`, `lines` likewise (`entry` is the row in `entries`); `documents` are the payloads
@@ -235,11 +233,15 @@ def _same(value: str, size: int) -> pa.Array:
 
 
 def _reserve(connection: Connection, sequence: str, count: int) -> list[int]:
-    return [int(row[0]) for row in connection.execute("SELECT nextval(%s) FROM generate_series(1, %s)", (sequence, count))]
+    return [
+        int(row[0]) for row in connection.execute("SELECT nextval(%s) FROM generate_series(1, %s)", (sequence, count))
+    ]
 
 
 def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[bytes]:
-    rows = connection.execute("SELECT raw_id, content_hash FROM raw.record WHERE raw_id = ANY(%s)", (list(set(raw_ids)),))
+    rows = connection.execute(
+        "SELECT raw_id, content_hash FROM raw.record WHERE raw_id = ANY(%s)", (list(set(raw_ids)),)
+    )
     known = {raw_id: bytes(content) for raw_id, content in rows}
     return [known[raw_id] for raw_id in raw_ids]
 
@@ -304,11 +306,14 @@ _LINES = pa.schema(
 )  # fmt: skip
 
 
-def _reversals(connection: Connection, target: Target, entry_ids: list[int], closed: set[date]) -> tuple[pa.Table, pa.Table]:
+def _reversals(
+    connection: Connection, target: Target, entry_ids: list[int], closed: set[date]
+) -> tuple[pa.Table, pa.Table]:
     """Reversing entries of the given ones: the same lines with the other sign, dated as the original where its period is open."""
     columns = [c for c in ENTRY_TEXT if c not in ("entry_id", "kind", "corrects_entry_id")]
     rows = connection.execute(
-        f"SELECT entry_id, {', '.join(columns)} FROM ledger.entry WHERE entry_id = ANY(%s) ORDER BY entry_id", (entry_ids,)
+        f"SELECT entry_id, {', '.join(columns)} FROM ledger.entry WHERE entry_id = ANY(%s) ORDER BY entry_id",
+        (entry_ids,),
     ).fetchall()
     originals = [dict(zip(("entry_id", *columns), row, strict=True)) for row in rows]
     dates = {row["entry_id"]: first_open_day(row["posted_on"], closed) for row in originals}
@@ -339,7 +344,9 @@ def _reversals(connection: Connection, target: Target, entry_ids: list[int], clo
 
 def _entry_schema() -> pa.Schema:
     kinds: Mapping[str, pa.DataType] = {
-        **dict.fromkeys(("entry_id", "version", "raw_id", "rule_version", "corrects_entry_id", "line_count"), pa.int64()),
+        **dict.fromkeys(
+            ("entry_id", "version", "raw_id", "rule_version", "corrects_entry_id", "line_count"), pa.int64()
+        ),
         **dict.fromkeys(("occurred_on", "posted_on"), pa.date32()),
         **dict.fromkeys(("content_hash", "fingerprint"), pa.binary(32)),
         "is_prior_period": pa.bool_(),
@@ -350,7 +357,12 @@ def _entry_schema() -> pa.Schema:
 
 def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table) -> int:
     batch_id = _reserve(connection, "ledger.batch_id_seq", 1)[0]
-    frames.write(connection, "ledger", "entry", entries.add_column(1, "batch_id", pa.array([batch_id] * entries.num_rows, pa.int64())))
+    frames.write(
+        connection,
+        "ledger",
+        "entry",
+        entries.add_column(1, "batch_id", pa.array([batch_id] * entries.num_rows, pa.int64())),
+    )
     frames.write(connection, "ledger", "line", lines)
     content = hashlib.sha256(text_of(entries) + b"\x1e" + text_of(lines)).digest()
     lock(connection, "chain", target.entity)

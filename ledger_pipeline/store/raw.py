@@ -82,7 +82,9 @@ def _seen(connection: Connection, pull: Pull, raw_ids: list[int]) -> pa.Table:
         )
     }
     fresh = [raw_id for raw_id in raw_ids if raw_id not in already]
-    return pa.table({"pull_id": pa.array([pull.pull_id] * len(fresh), pa.int64()), "raw_id": pa.array(fresh, pa.int64())})
+    return pa.table(
+        {"pull_id": pa.array([pull.pull_id] * len(fresh), pa.int64()), "raw_id": pa.array(fresh, pa.int64())}
+    )
 
 
 def _known(connection: Connection, pull: Pull, keys: list[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
@@ -109,11 +111,23 @@ def _write_records(connection: Connection, pull: Pull, rows: list[tuple[int, tup
         " FROM STDIN"
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["int8", "text", "text", "text", "bytea", "timestamptz", "date", "timestamptz", "text", "int4", "text"])
+        copy.set_types(
+            ["int8", "text", "text", "text", "bytea", "timestamptz", "date", "timestamptz", "text", "int4", "text"]
+        )
         fixed = (pull.sync_date, pull.started_at, pull.run_id)
         for raw_id, (source_id, content_hash), item in rows:
             copy.write_row(
-                (raw_id, pull.connection, pull.stream, source_id, content_hash, item.version_at, *fixed, item.units, item.payload.decode())
+                (
+                    raw_id,
+                    pull.connection,
+                    pull.stream,
+                    source_id,
+                    content_hash,
+                    item.version_at,
+                    *fixed,
+                    item.units,
+                    item.payload.decode(),
+                )
             )
 
 
@@ -192,6 +206,7 @@ def documents(
 def seen_streams(connection: Connection, connection_name: str, sync_date: date) -> list[str]:
     """Streams that were pulled for a sync date."""
     rows = connection.execute(
-        "SELECT DISTINCT stream FROM raw.pull WHERE connection = %s AND sync_date = %s ORDER BY stream", (connection_name, sync_date)
+        "SELECT DISTINCT stream FROM raw.pull WHERE connection = %s AND sync_date = %s ORDER BY stream",
+        (connection_name, sync_date),
     )
     return [row[0] for row in rows]

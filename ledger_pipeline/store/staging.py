@@ -45,11 +45,13 @@ def clear(connection: Connection, name: str, sync_date: date) -> None:
     """Forget what was staged for that day, the gate with it; the caller writes it anew in the same transaction."""
     for table in ("document", *RECORDS):
         connection.execute(
-            sql.SQL("DELETE FROM {} WHERE connection = %s AND sync_date = %s").format(sql.Identifier("staging", table)), (name, sync_date)
+            sql.SQL("DELETE FROM {} WHERE connection = %s AND sync_date = %s").format(sql.Identifier("staging", table)),
+            (name, sync_date),
         )
     for table in ("quarantine", "gate", "staged"):
         connection.execute(
-            sql.SQL("DELETE FROM {} WHERE connection = %s AND sync_date = %s").format(sql.Identifier("ops", table)), (name, sync_date)
+            sql.SQL("DELETE FROM {} WHERE connection = %s AND sync_date = %s").format(sql.Identifier("ops", table)),
+            (name, sync_date),
         )
 
 
@@ -61,7 +63,14 @@ def write(connection: Connection, name: str, sync_date: date, table: str, data: 
 
 
 def finish(
-    connection: Connection, name: str, sync_date: date, *, at: datetime, run_id: str, mapping_version: str, rows: Mapping[str, int]
+    connection: Connection,
+    name: str,
+    sync_date: date,
+    *,
+    at: datetime,
+    run_id: str,
+    mapping_version: str,
+    rows: Mapping[str, int],
 ) -> None:
     """Record that the day is staged."""
     connection.execute(
@@ -71,7 +80,14 @@ def finish(
 
 
 def refuse(
-    connection: Connection, name: str, sync_date: date, stage: str, refusals: Iterable[Refusal], *, run_id: str, at: datetime
+    connection: Connection,
+    name: str,
+    sync_date: date,
+    stage: str,
+    refusals: Iterable[Refusal],
+    *,
+    run_id: str,
+    at: datetime,
 ) -> None:
     """Replace the day's quarantine of one stage."""
     connection.execute(
@@ -82,8 +98,23 @@ def refuse(
         connection,
         "ops",
         "quarantine",
-        ("connection", "sync_date", "stream", "raw_id", "source_id", "stage", "record", "path", "reason", "run_id", "noticed_at"),
-        [(name, sync_date, r.stream, r.raw_id, r.source_id, stage, r.record, r.path, r.reason, run_id, at) for r in unique.values()],
+        (
+            "connection",
+            "sync_date",
+            "stream",
+            "raw_id",
+            "source_id",
+            "stage",
+            "record",
+            "path",
+            "reason",
+            "run_id",
+            "noticed_at",
+        ),
+        [
+            (name, sync_date, r.stream, r.raw_id, r.source_id, stage, r.record, r.path, r.reason, run_id, at)
+            for r in unique.values()
+        ],
     )
 
 

@@ -13,7 +13,9 @@ from ledger_pipeline_tests.conftest import START, SandboxCompany
 WEEK = [START + timedelta(days=n) for n in range(7)]
 
 
-def run_days(runtime: Runtime, sandbox: SandboxCompany, days: Iterable[date], *, clock_at: date | None = None) -> list[steps.Day]:
+def run_days(
+    runtime: Runtime, sandbox: SandboxCompany, days: Iterable[date], *, clock_at: date | None = None
+) -> list[steps.Day]:
     """Every connection of every day; the clock follows the days unless it stands at the night of `clock_at`."""
     done = []
     for day in days:

@@ -21,7 +21,13 @@ from ledger_pipeline_tests.pipeline.books import WEEK, balances, count
 KILLS = 30
 DAYS = WEEK[:2]
 CONNECTIONS = ("stripe_us", "plaid_us", "stall_uk")
-PRELOAD = ["ledger_pipeline.cli_support", "ledger_pipeline.orchestration.nights", "great_expectations", "pandas", "psycopg"]
+PRELOAD = [
+    "ledger_pipeline.cli_support",
+    "ledger_pipeline.orchestration.nights",
+    "great_expectations",
+    "pandas",
+    "psycopg",
+]
 
 
 def sync(config: str, folder: str) -> None:
@@ -29,7 +35,16 @@ def sync(config: str, folder: str) -> None:
     os.setsid()
     os.chdir(folder)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    sys.argv = ["ledger-pipeline", "sync", "--from", DAYS[0].isoformat(), "--to", DAYS[-1].isoformat(), "--config", config]
+    sys.argv = [
+        "ledger-pipeline",
+        "sync",
+        "--from",
+        DAYS[0].isoformat(),
+        "--to",
+        DAYS[-1].isoformat(),
+        "--config",
+        config,
+    ]
     sys.argv += [word for name in CONNECTIONS for word in ("--connection", name)]
     from ledger_pipeline.cli import main
 

@@ -99,5 +99,7 @@ BANK_TRANSACTION = Rule(
     ),
 )
 
-RULES: dict[str, Rule] = {rule.record: rule for rule in (SALE, REFUND, PROCESSOR_TRANSACTION, DISPUTE, BANK_TRANSACTION)}
+RULES: dict[str, Rule] = {
+    rule.record: rule for rule in (SALE, REFUND, PROCESSOR_TRANSACTION, DISPUTE, BANK_TRANSACTION)
+}
 """By record. A record without a rule (payout, bank_balance, party) is a reference."""

@@ -69,4 +69,7 @@ class Rule:
                 "when": str(post.when or ""),
             }
             for post in self.posts
-        ] + [{"side": "–", "role": ignore.reason, "amount": "nothing", "when": str(ignore.when)} for ignore in self.ignores]
+        ] + [
+            {"side": "–", "role": ignore.reason, "amount": "nothing", "when": str(ignore.when)}
+            for ignore in self.ignores
+        ]

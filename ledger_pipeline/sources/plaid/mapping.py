@@ -13,7 +13,9 @@ from ledger_pipeline.connect.banking import (
 from ledger_pipeline.connect.convert import constant, date_iso, each, number_to_minor, text
 from ledger_pipeline.connect.mapping import Field, Mapping
 
-STATE = each("pending or booked", "pending true is pending.", ("bool",), lambda p: "pending" if p else "booked", pa.string())
+STATE = each(
+    "pending or booked", "pending true is pending.", ("bool",), lambda p: "pending" if p else "booked", pa.string()
+)
 
 TRANSACTION = Mapping(
     "bank_transaction",

@@ -33,7 +33,11 @@ def connect(connection: str, options: PlaidOptions) -> Client:
     """A client of one item; its keys travel in the body."""
     keys = {name: Secret(getattr(options, name).get_secret_value()) for name in ("client_id", "secret", "access_token")}
     return Client(
-        connection, options.base_url, BodyKeys(keys), Limit(per_second=10, burst=10), headers={"Plaid-Version": "2020-09-14"}
+        connection,
+        options.base_url,
+        BodyKeys(keys),
+        Limit(per_second=10, burst=10),
+        headers={"Plaid-Version": "2020-09-14"},
     )
 
 
@@ -59,7 +63,9 @@ SOURCE = Source(
         ),
         Stream(
             "accounts",
-            HttpList("/accounts/get", SinglePage("accounts"), Snapshot(), method="POST", json={}, record_id="account_id"),
+            HttpList(
+                "/accounts/get", SinglePage("accounts"), Snapshot(), method="POST", json={}, record_id="account_id"
+            ),
             record_id="account_id",
             doc="The accounts and the balances that the bank states now.",
         ),

@@ -33,7 +33,12 @@ _KINDS = {
     "payment_network_reserve_release": "reserve",
 }
 """Balance transaction types (https://docs.stripe.com/reports/balance-transaction-types); one that isn't here is quarantined."""
-_ADJUSTMENTS = {"dispute": "dispute", "dispute_reversal": "dispute_reversal", "fee": "fee", "refund_failure": "refund_failure"}
+_ADJUSTMENTS = {
+    "dispute": "dispute",
+    "dispute_reversal": "dispute_reversal",
+    "fee": "fee",
+    "refund_failure": "refund_failure",
+}
 
 
 def _kind(type_: str, category: str | None) -> str:
@@ -63,11 +68,19 @@ def _rate(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-KIND = each("kind of balance transaction", "type, and reporting_category for adjustments.", ("str", "str"), _kind, pa.string())
-SETTLED = each(
-    "what the customer paid", "source.amount with the sign of the movement.", ("int", "int", "str"), _settled, pa.int64()
+KIND = each(
+    "kind of balance transaction", "type, and reporting_category for adjustments.", ("str", "str"), _kind, pa.string()
 )
-SETTLED_CURRENCY = each("its currency", "source.currency for payments.", ("str", "str", "str"), _settled_currency, pa.string())
+SETTLED = each(
+    "what the customer paid",
+    "source.amount with the sign of the movement.",
+    ("int", "int", "str"),
+    _settled,
+    pa.int64(),
+)
+SETTLED_CURRENCY = each(
+    "its currency", "source.currency for payments.", ("str", "str", "str"), _settled_currency, pa.string()
+)
 ROLE = each(
     "order, invoice or unknown",
     "order_clearing:stripe where metadata names the order, accounts_receivable for an invoice, else unidentified_receipts.",
@@ -100,8 +113,12 @@ def _withdrawn_currency(own: str, moved: list[str] | None) -> str:
     return (moved[0] if moved else own).upper()
 
 
-WITHDRAWN = each("what left the balance", "The negative balance_transactions, summed.", ("int", "int"), _withdrawn, pa.int64())
-WITHDRAWN_CURRENCY = each("the balance's currency", "balance_transactions' currency.", ("str", "str"), _withdrawn_currency, pa.string())
+WITHDRAWN = each(
+    "what left the balance", "The negative balance_transactions, summed.", ("int", "int"), _withdrawn, pa.int64()
+)
+WITHDRAWN_CURRENCY = each(
+    "the balance's currency", "balance_transactions' currency.", ("str", "str"), _withdrawn_currency, pa.string()
+)
 
 
 def _is_dispute(columns: Sequence[Column], report: Report) -> pa.Array:

@@ -25,7 +25,9 @@ LATE_EVENTS = ("charge.dispute.closed", "payout.paid", "payout.failed", "payout.
 class StripeOptions(Options):
     """What ledger.yaml says about a Stripe account."""
 
-    api_key: SecretStr = Field(description="Secret or restricted key with read access to balance, payouts, disputes and events.")
+    api_key: SecretStr = Field(
+        description="Secret or restricted key with read access to balance, payouts, disputes and events."
+    )
     base_url: str = "https://api.stripe.com"
     account: str = Field("", description="Connected account (acct_…), for platforms.")
 
@@ -34,7 +36,11 @@ def connect(connection: str, options: StripeOptions) -> Client:
     """A client of one account; 25 requests a second, because a sandbox account allows no more."""
     headers = {"Stripe-Version": VERSION} | ({"Stripe-Account": options.account} if options.account else {})
     return Client(
-        connection, options.base_url, Bearer(Secret(options.api_key.get_secret_value())), Limit(per_second=25, burst=25), headers=headers
+        connection,
+        options.base_url,
+        Bearer(Secret(options.api_key.get_secret_value())),
+        Limit(per_second=25, burst=25),
+        headers=headers,
     )
 
 
