@@ -260,4 +260,4 @@ def truth(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

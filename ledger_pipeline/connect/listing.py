@@ -17,7 +17,7 @@ class HttpList:
 
     path: str
     page: Pager
-    cursor: Cursor = Snapshot()
+    cursor: Cursor = field(default_factory=Snapshot)
     method: str = "GET"
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None

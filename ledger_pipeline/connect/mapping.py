@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger_pipeline.model.records import ARROW, RECORDS, Record
 
@@ -222,7 +223,7 @@ class _Node:
 
     def struct(self, name: str) -> Any:
         fields: list[Any] = []
-        for key, edge in sorted(self.children.items(), key=lambda item: item[1].is_optional):
+        for edge in sorted(self.children.values(), key=lambda edge: edge.is_optional):
             wire: Any = edge.node.struct(f"{name}_{edge.attribute}") if edge.node else edge.leaf
             wire = list[wire] if edge.is_list else wire
             fields.append((edge.attribute, wire | None, None) if edge.is_optional else (edge.attribute, wire))
@@ -381,6 +382,11 @@ class _CompiledMapping:
         for target, reads in zip(self.mapping.fields, self.columns, strict=True):
             array, found = self._field(chunk, target, reads, rows_at, settings)
             declared = record.field(target.target)
+            if pa.types.is_string(array.type) and pc.any(pc.match_substring(array, "\0")).as_py():
+                for row in np.flatnonzero(
+                    pc.fill_null(pc.match_substring(array, "\0"), False).to_numpy(zero_copy_only=False)
+                ).tolist():
+                    found.setdefault(row, (0, "a zero character (\\u0000) in text"))
             if declared.is_required and array.null_count:
                 for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
                     found.setdefault(row, (0, f"{target.target} is required and absent"))

@@ -30,9 +30,7 @@ def failure_sensor(config: LedgerConfig) -> dg.SensorDefinition:
 def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
     """What a person needs to know, and where to look."""
     run = context.dagster_run
-    errors = [
-        e.event_specific_data.error_display_string for e in context.get_step_failure_events() if e.event_specific_data
-    ]  # type: ignore[union-attr]
+    errors = [e.step_failure_data.error_display_string for e in context.get_step_failure_events()]
     first = (errors or [context.failure_event.message or "no message"])[0]
     return {
         "job": run.job_name,

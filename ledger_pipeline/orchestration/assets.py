@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -47,7 +48,7 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
     """Raw, staging, checks and ledger of a connection."""
     source = sources.load(config.connections[name].source)
     entity = config.connections[name].entity
-    common = {"group_name": name, "owners": OWNERS, "partitions_def": partitions}
+    common: dict[str, Any] = {"group_name": name, "owners": OWNERS, "partitions_def": partitions}
     tags = {"entity": entity, "source": source.name}
     return Group(
         [
@@ -55,7 +56,7 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
             _staging(name, source, common, tags),
             _ledger(name, source, common, tags, config.entities[entity].name),
         ],
-        [_checks(name, source, partitions)],
+        [_checks(name, source)],
     )
 
 
@@ -63,7 +64,7 @@ def _day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> d
     return date.fromisoformat(context.partition_key)
 
 
-def _raw(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDefinition:
+def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]) -> dg.AssetsDefinition:
     specs = [
         dg.AssetSpec(
             raw_key(name, stream.name),
@@ -77,7 +78,7 @@ def _raw(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDefini
     ]
 
     @dg.multi_asset(specs=specs, name=f"pull_{name}", op_tags={"ledger/connection": name})
-    def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
+    def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime, day = ledger.runtime, _day(context)
         link = runtime.link(name)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
@@ -102,7 +103,7 @@ def _raw(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDefini
     return pull
 
 
-def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDefinition:
+def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]) -> dg.AssetsDefinition:
     specs = [
         dg.AssetSpec(
             staging_key(name, record),
@@ -124,7 +125,7 @@ def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDe
     ]
 
     @dg.multi_asset(specs=specs, name=f"stage_{name}", op_tags={"ledger/connection": name})
-    def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
+    def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime, day = ledger.runtime, _day(context)
         link = runtime.link(name)
         staged = steps.stage(runtime, link, day, context.run_id)
@@ -149,7 +150,7 @@ def _staging(name: str, source: Source, common: dict, tags: dict) -> dg.AssetsDe
     return stage
 
 
-def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
     gate_of = source.records[0]
     specs = [
         dg.AssetCheckSpec(
@@ -157,7 +158,6 @@ def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> d
             asset=staging_key(name, record),
             description=f"Great Expectations over {record}. A failing row's payload is quarantined; the rest goes on.",
             blocking=True,
-            partitions_def=partitions,
         )
         for record in source.records
     ] + [
@@ -166,7 +166,6 @@ def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> d
             asset=staging_key(name, gate_of),
             description="The verdict that this connection's day may be posted. Posting reads it again.",
             blocking=True,
-            partitions_def=partitions,
         )
     ]
 
@@ -212,7 +211,9 @@ def _checks(name: str, source: Source, partitions: dg.PartitionsDefinition) -> d
     return check
 
 
-def _ledger(name: str, source: Source, common: dict, tags: dict, entity_name: str) -> dg.AssetsDefinition:
+def _ledger(
+    name: str, source: Source, common: dict[str, Any], tags: dict[str, str], entity_name: str
+) -> dg.AssetsDefinition:
     rules = [{"record": record, **row} for record in source.records for row in metadata.rule_rows(record)]
     spec = dg.AssetSpec(
         ledger_key(name),
@@ -228,7 +229,7 @@ def _ledger(name: str, source: Source, common: dict, tags: dict, entity_name: st
     )
 
     @dg.multi_asset(specs=[spec], name=f"post_{name}", op_tags={"ledger/connection": name})
-    def post(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
+    def post(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime, day = ledger.runtime, _day(context)
         try:
             done = steps.post(runtime, runtime.link(name), day, context.run_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -16,7 +17,12 @@ from ledger_pipeline.reports import trial_balance
 def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """`books/trial_balance` and `books/fates`, after all connections."""
     enabled = [name for name, c in config.connections.items() if c.is_enabled]
-    common = {"group_name": "books", "owners": OWNERS, "partitions_def": partitions, "kinds": {"postgres"}}
+    common: dict[str, Any] = {
+        "group_name": "books",
+        "owners": OWNERS,
+        "partitions_def": partitions,
+        "kinds": {"postgres"},
+    }
     specs = [
         dg.AssetSpec(
             ["books", "trial_balance"],
@@ -33,12 +39,12 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
     ]
 
     @dg.multi_asset(specs=specs, name="close_the_night", check_specs=[
-        dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date.", partitions_def=partitions),
-        dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base.", partitions_def=partitions),
+        dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
+        dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
     ])  # fmt: skip
     def close_the_night(
         context: dg.AssetExecutionContext, ledger: Ledger
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         runtime = ledger.runtime
         day = date.fromisoformat(context.partition_key)
         with runtime.database.connect("reader") as connection:

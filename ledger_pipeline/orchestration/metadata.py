@@ -1,6 +1,6 @@
 """What people see beside an asset: schemas, mappings, rows, money by currency. Never a payload, a name or a key."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,7 @@ from ledger_pipeline.model.records import RECORDS, SQL, Record
 from ledger_pipeline.model.rules import RULES
 
 
-def table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> dg.MarkdownMetadataValue:
+def table(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> dg.MarkdownMetadataValue:
     """Rows as a Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += [

@@ -47,6 +47,8 @@ def instance(runtime: Runtime) -> Iterator[dg.DagsterInstance]:
     settings = next(f for f in (base, runtime.folder, PACKAGED) if (f / "dagster.yaml").exists())
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(base), config_dir=str(settings))) as made:
         for storage in (made.event_log_storage, made.run_storage, made.schedule_storage):
+            if storage is None:
+                continue
             storage.optimize_for_webserver(
                 statement_timeout=60_000, pool_recycle=3_600, max_overflow=20
             )  # keeps connections open
@@ -82,11 +84,7 @@ class Nights:
             run_config=QUIET,
             **more,
         )
-        errors = (
-            [e.event_specific_data.error_display_string for e in result.get_step_failure_events()]
-            if not result.success
-            else []
-        )
+        errors = [e.step_failure_data.error_display_string for e in result.get_step_failure_events()]
         return Ran(name, day, result.run_id, result.success, "; ".join(sentence(e) for e in errors))
 
 

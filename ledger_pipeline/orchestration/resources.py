@@ -14,7 +14,7 @@ def runtime_of(config_path: str) -> Runtime:
     return Runtime.from_file(Path(config_path) if config_path else None)
 
 
-class Ledger(dg.ConfigurableResource):
+class Ledger(dg.ConfigurableResource[Runtime]):
     """Gives steps their Runtime. `config_path` is empty for ledger.yaml of the working folder."""
 
     config_path: str = ""

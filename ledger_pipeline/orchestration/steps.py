@@ -188,7 +188,14 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             )
         )
         refusals = [
-            Refusal(raw_id, *origins[raw_id], outcome.record, outcome.name, f"{outcome.name}: failed ({outcome.doc})")
+            Refusal(
+                raw_id,
+                origins[raw_id][0],
+                origins[raw_id][1],
+                outcome.record,
+                outcome.name,
+                f"{outcome.name}: failed ({outcome.doc})",
+            )
             for outcome in outcomes
             for raw_id in outcome.failing
         ]

