@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - the names say what happened; the base class says that it is an error
+
 """What can go wrong between us and another system.
 
     ConnectError            every error below: connection, method, URL without secrets, attempts, can retrying help

@@ -382,11 +382,9 @@ class _CompiledMapping:
         for target, reads in zip(self.mapping.fields, self.columns, strict=True):
             array, found = self._field(chunk, target, reads, rows_at, settings)
             declared = record.field(target.target)
-            if pa.types.is_string(array.type) and pc.any(pc.match_substring(array, "\0")).as_py():
-                for row in np.flatnonzero(
-                    pc.fill_null(pc.match_substring(array, "\0"), False).to_numpy(zero_copy_only=False)
-                ).tolist():
-                    found.setdefault(row, (0, "a zero character (\\u0000) in text"))
+            if pa.types.is_string(array.type):
+                for row in np.flatnonzero(pc.fill_null(pc.match_substring(array, "\0"), False)):  # PostgreSQL's text can't hold it
+                    found.setdefault(int(row), (0, "a zero character (\\u0000) in text"))
             if declared.is_required and array.null_count:
                 for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
                     found.setdefault(row, (0, f"{target.target} is required and absent"))

@@ -14,7 +14,7 @@ from ledger_pipeline.connect.banking import line_id
 from ledger_pipeline.model.money import DIGITS
 
 
-class Unreadable(ValueError):  # noqa: N818 - it says what the file is
+class Unreadable(ValueError):
     """A file, statement or line that doesn't say what it must; the message names the place inside the file."""
 
 

@@ -144,7 +144,7 @@ def _sale(table: _Table, group: str, rows: list[Row], options: SaleMap) -> dict[
     return found
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     def __init__(self, row: Row, reason: str) -> None:
         self.row = row
         self.reason = reason

@@ -16,7 +16,7 @@ _UNPACKED_LIMIT = 1024 * 1024 * 1024
 _PATH = str.maketrans(".?[]", "____")
 
 
-class MalformedFile(ValueError):  # noqa: N818 - it says what the file is
+class MalformedFile(ValueError):
     """The file as a whole can't be read: encoding, header, quotes. `rows` is how many rows it seems to have."""
 
     def __init__(self, message: str, rows: int = 1) -> None:
