@@ -16,7 +16,7 @@ demo: $(STAMP)
 	@$(BIN)/ledger-pipeline demo
 
 test: lint
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 300
 
 lint: $(STAMP)
 	@$(BIN)/ruff check ledger_pipeline ledger_pipeline_tests

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, timedelta
 
+import pytest
+
 from ledger_pipeline.demo import compare
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline_tests.conftest import START, SandboxCompany
 
+WITH_WEEK = pytest.mark.xdist_group("week")
+"""Tests that look at the booked week share a worker: booking it takes half a minute."""
 WEEK = [START + timedelta(days=n) for n in range(7)]
 
 

@@ -13,26 +13,16 @@ from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.conftest import SandboxCompany
-from ledger_pipeline_tests.pipeline.books import WEEK, balances, count, differences, run_days
+from ledger_pipeline_tests.pipeline.books import WEEK, WITH_WEEK, balances, count, differences, run_days
 
 
-@pytest.fixture(scope="module")
-def week(
-    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], Database], sandbox: SandboxCompany
-) -> Runtime:
-    """Seven nights, one after the other; the books were held against the company's own after each."""
-    runtime = sandbox.runtime(tmp_path_factory.mktemp("week"), new_database())
-    for day in WEEK:
-        run_days(runtime, sandbox, [day])
-        assert differences(runtime, sandbox, day) == []
-    return runtime
-
-
+@WITH_WEEK
 def test_night_by_night_the_books_tie_to_the_companys_own(week: Runtime, sandbox: SandboxCompany) -> None:
     assert differences(week, sandbox, WEEK[-1]) == []
     assert count(week, "SELECT count(*) FROM ledger.entry") > 1000
 
 
+@WITH_WEEK
 def test_a_second_run_of_the_week_posts_nothing(
     tmp_path: Path, week: Runtime, copy_of: Callable[[str], Database], sandbox: SandboxCompany
 ) -> None:
@@ -47,6 +37,7 @@ def test_a_second_run_of_the_week_posts_nothing(
     assert differences(runtime, sandbox, WEEK[-1]) == []
 
 
+@WITH_WEEK
 @pytest.mark.parametrize("order", ["one backfill", "shuffled"])
 def test_any_order_of_the_nights_ends_in_the_same_balances(
     tmp_path: Path, database: Database, week: Runtime, sandbox: SandboxCompany, order: str
@@ -58,6 +49,7 @@ def test_any_order_of_the_nights_ends_in_the_same_balances(
     assert balances(runtime) == balances(week)
 
 
+@WITH_WEEK
 def test_every_landed_version_has_one_fate_and_every_entry_a_payload(week: Runtime) -> None:
     assert count(week, "SELECT count(*) FROM raw.record WHERE raw_id NOT IN (SELECT raw_id FROM ops.fate)") == 0
     assert count(week, "SELECT count(*) FROM ops.fate") == count(week, "SELECT count(*) FROM raw.record")
@@ -68,6 +60,7 @@ def test_every_landed_version_has_one_fate_and_every_entry_a_payload(week: Runti
     assert count(week, without_payload) == 0
 
 
+@WITH_WEEK
 def test_an_edited_order_is_reversed_and_replaced_with_links(week: Runtime, sandbox: SandboxCompany) -> None:
     edited = next(p for p in sandbox.company.planted(WEEK[0], WEEK[-1]) if p.kind == "edited_order")  # type: ignore[attr-defined]
     with week.database.connect("reader") as connection:
@@ -82,6 +75,7 @@ def test_an_edited_order_is_reversed_and_replaced_with_links(week: Runtime, sand
     assert kinds["replacement"][0] == 2
 
 
+@WITH_WEEK
 def test_a_connection_that_fails_holds_no_other_up(tmp_path: Path, database: Database, sandbox: SandboxCompany) -> None:
     runtime = sandbox.runtime(tmp_path, database)
     sandbox.at_night_of(WEEK[0])
