@@ -207,6 +207,24 @@ def quarantine(
     _show(as_json, rows, lambda: print_quarantine(rows))
 
 
+@app.command()
+def mapping(
+    source: Annotated[str, typer.Argument(help="One source (default: all).")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """How every source's fields become canonical records, as Markdown."""
+    from ledger_pipeline import mapping_page, sources
+
+    if source and source not in sources.known():
+        fail(f"unknown source {source!r}; known are {', '.join(sources.known())}")
+    names = [source] if source else list(sources.known())
+    _show(
+        as_json,
+        mapping_page.as_json(names) if as_json else None,
+        lambda: typer.echo(mapping_page.as_markdown(names), nl=False),
+    )
+
+
 @config_app.command("check")
 def config_check(
     file: Annotated[Path | None, typer.Argument(help="ledger.yaml (default: that of this folder).")] = None,
