@@ -17,8 +17,8 @@ BEGIN
     EXCEPTION WHEN duplicate_object OR unique_violation THEN
       NULL;  -- roles belong to the whole server; another database may have made them
     END;
-    IF NOT pg_has_role(current_user, role_name, 'MEMBER') THEN
-      EXECUTE format('GRANT %I TO current_user', role_name);
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+      EXECUTE format('GRANT %I TO %I', role_name, current_user);  -- so that the pipeline's login may take the role
     END IF;
   END LOOP;
 END $$;
@@ -148,12 +148,6 @@ CREATE TABLE ops.fate (
 COMMENT ON TABLE ops.fate IS 'What became of each landed record version: exactly one fate.';
 CREATE INDEX fate_by_record ON ops.fate (connection, stream, source_id);
 CREATE INDEX fate_by_day ON ops.fate (connection, sync_date);
-
-CREATE TABLE ops.token (
-  connection  text PRIMARY KEY,
-  token       bytea NOT NULL,
-  saved_at    timestamptz NOT NULL
-);
 
 -- ledger --------------------------------------------------------------------------------------------------------------
 
@@ -375,7 +369,6 @@ GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA raw, ledger TO ledger_pipeline_wr
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ops TO ledger_pipeline_writer;
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA ops TO ledger_pipeline_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA raw, ledger, ops TO ledger_pipeline_reader;
-REVOKE ALL ON ops.token FROM ledger_pipeline_reader;
 
 -- staging: canonical rows, replaced per connection and sync date; columns as in ledger_pipeline/model/records.py -------
 
