@@ -12,6 +12,10 @@ log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 10
 
 
+class AlertFailed(Exception):
+    """The webhook didn't take an alert. Its address is a key in many chats, so that no message has it."""
+
+
 def failure_sensor(config: LedgerConfig) -> dg.SensorDefinition:
     """Reports every failed run with its connection, partition and error in a sentence."""
 
@@ -57,5 +61,11 @@ def send(config: LedgerConfig, alert: dict[str, str]) -> None:
     text = f"{alert['job']} failed for {alert['connection']}, {alert['partition']}: {alert['error']} (run {alert['run_id']})"
     log.error(text)
     url = str(configuration.resolve(config.alerts.webhook_url))
-    if url:
-        requests.post(url, json={"text": text, **alert}, timeout=TIMEOUT_SECONDS).raise_for_status()
+    if not url:
+        return
+    try:
+        answer = requests.post(url, json={"text": text, **alert}, timeout=TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        raise AlertFailed(f"the alert's webhook was not reached ({type(error).__name__})") from None
+    if not answer.ok:
+        raise AlertFailed(f"the alert's webhook answered {answer.status_code}")

@@ -1,0 +1,240 @@
+"""A connection's day through Dagster in this process: an open gate, a closed one beside it, and what a person is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.orchestration import alerts, jobs
+from ledger_pipeline.orchestration.build import build_defs
+from ledger_pipeline.orchestration.resources import runtime_of
+from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.store.database import Database
+
+DAY = "2026-10-05"
+CONNECTION = """\
+  {name}:
+    entity: acme
+    source: delimited_file
+    folder: {folder}/{name}
+    map:
+      record: bank_transaction
+      account: {{ value: {name} }}
+      columns:
+        date: Date
+        amount: Amount
+        description: Text
+      currency: {{ value: GBP }}
+"""
+
+
+class Office:
+    """Two file connections of one entity, and Dagster's jobs over them."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder, self.database, self.config = folder, database, folder / "ledger.yaml"
+        text = f"database_url: {database.url}\nentities:\n  acme: {{name: Acme, base_currency: GBP, time_zone: UTC}}\nconnections:\n"
+        names = ("good", "bad")
+        self.config.write_text(text + "".join(CONNECTION.format(name=n, folder=folder) for n in names))
+        for name in names:
+            (folder / name).mkdir()
+        self.repository = build_defs(self.config).get_repository_def()
+        self.runtime: Runtime = runtime_of(str(self.config))
+
+    def deliver(self, name: str, good: int, bad: int = 0) -> None:
+        """A day's file with so many lines, some with a digit too many."""
+        lines = [f"{DAY},{n}.00,line {n}" for n in range(1, good + 1)] + [f"{DAY},{n}.001,odd {n}" for n in range(bad)]
+        (self.folder / name / f"{DAY}.csv").write_text("\n".join(["Date,Amount,Text", *lines]) + "\n")
+
+    def run(
+        self, job: str, instance: dg.DagsterInstance, name: str = "", layers: tuple[str, ...] = ()
+    ) -> dg.ExecuteInProcessResult:
+        """One run as the schedule asks for it."""
+        keys = jobs.keys_of(self.runtime.config, name) if name else None
+        if keys and layers:
+            keys = [key for key in keys if key.path[0] in layers]
+        tags = {jobs.NIGHT: DAY} | ({jobs.CONNECTION: name} if name else {})
+        return self.repository.get_job(job).execute_in_process(
+            instance=instance, partition_key=DAY, tags=tags, asset_selection=keys, raise_on_error=False
+        )
+
+    def entries(self, name: str) -> int:
+        """How many entries a connection has."""
+        with self.database.connect("reader") as connection:
+            row = connection.execute("SELECT count(*) FROM ledger.entry WHERE connection = %s", (name,)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.fixture
+def office(tmp_path: Path, database: Database) -> Office:
+    return Office(tmp_path, database)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def made_by(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {event.asset_key.path[0] for event in result.get_asset_materialization_events() if event.asset_key}
+
+
+def test_a_closed_gate_stops_its_connection_and_no_other(office: Office, instance: dg.DagsterInstance) -> None:
+    office.deliver("good", 30)
+    office.deliver("bad", 20, bad=20)
+    bad, good = office.run("nightly", instance, "bad"), office.run("nightly", instance, "good")
+    assert not bad.success
+    assert good.success
+    assert made_by(bad) == {"raw", "staging"}
+    assert made_by(good) == {"raw", "staging", "ledger"}
+    assert (office.entries("bad"), office.entries("good")) == (0, 30)
+    gates = {e.check_name: e.passed for e in bad.get_asset_check_evaluations() if e.check_name == "gate"}
+    assert gates == {"gate": False}
+    books = office.run("books", instance)
+    checks = {e.check_name: (e.passed, e.description) for e in books.get_asset_check_evaluations()}
+    assert checks["every_connection_is_in"] == (False, "missing: bad")
+    assert checks["sums_to_zero"][0]
+
+
+def test_the_ledger_asset_alone_posts_nothing_through_a_closed_gate(
+    office: Office, instance: dg.DagsterInstance
+) -> None:
+    office.deliver("bad", 20, bad=20)
+    office.run("nightly", instance, "bad")
+    alone = office.run("nightly", instance, "bad", layers=("ledger",))
+    assert not alone.success
+    error = alone.get_step_failure_events()[0].event_specific_data.error_display_string  # type: ignore[union-attr]
+    assert "bad 2026-10-05: the gate is closed: 20 of 40 records are quarantined" in alerts.sentence(error)
+    assert office.entries("bad") == 0
+
+
+def test_a_day_tells_its_rows_money_and_fates(office: Office, instance: dg.DagsterInstance) -> None:
+    office.deliver("good", 3)
+    done = office.run("nightly", instance, "good")
+    told = {
+        e.asset_key.to_user_string(): e.materialization.metadata
+        for e in done.get_asset_materialization_events()
+        if e.asset_key
+    }
+    staged = told["staging/good/bank_transaction"]
+    assert staged["dagster/row_count"].value == 3
+    assert "| amount_minor | GBP | 6.00 |" in str(staged["money"].value)
+    posted = told["ledger/good/entries"]
+    assert (posted["new entries"].value, posted["already posted"].value) == (3, 0)
+    assert "posted" in str(posted["fates"].value)
+    again = office.run("nightly", instance, "good")
+    event = next(e for e in again.get_asset_materialization_events() if e.asset_key and e.asset_key.path[0] == "ledger")
+    assert (
+        event.materialization.metadata["new entries"].value,
+        event.materialization.metadata["already posted"].value,
+    ) == (0, 3)
+
+
+# alerts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("", "unknown error"),
+        ("dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op:\n\nValueError: no\n\nStack Trace:\n  File x\n", "ValueError: no"),
+        ("GateClosed: shop is closed\n\nStack Trace:\n  File x, line 1\n    raise", "GateClosed: shop is closed"),
+        ("The above exception was caused by the following exception:\nKeyError: 'a'\n", "KeyError: 'a'"),
+        ("E: " + "x" * 900, "E: " + "x" * 497),
+    ],
+)  # fmt: skip
+def test_an_error_becomes_a_sentence(error: str, said: str) -> None:
+    assert alerts.sentence(error) == said
+
+
+@contextmanager
+def receiver(status: int = 200) -> Iterator[tuple[str, list[Any]]]:
+    """A webhook on loopback, and what it got."""
+    got: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/services/T0/secret-token", got
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
+
+
+def with_webhook(url: str) -> LedgerConfig:
+    return LedgerConfig.model_validate({"entities": {}, "connections": {}, "alerts": {"webhook_url": url}})
+
+
+ALERT = {"job": "nightly", "connection": "shop", "partition": DAY, "run_id": "r1", "error": "no key"}
+
+
+def test_an_alert_is_logged_and_posted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver() as (url, got):
+        monkeypatch.setenv("HOOK", url)
+        alerts.send(with_webhook("${HOOK}"), ALERT)
+    text = "nightly failed for shop, 2026-10-05: no key (run r1)"
+    assert got == [{"text": text, **ALERT}]
+    assert text in caplog.text
+
+
+def test_without_a_webhook_an_alert_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    alerts.send(with_webhook(""), ALERT)
+    assert "nightly failed for shop" in caplog.text
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_webhook_that_refuses_does_not_show_its_address(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The address of a chat's webhook is its key."""
+    with receiver(status) as (url, _), pytest.raises(alerts.AlertFailed) as error:
+        alerts.send(with_webhook(url), ALERT)
+    assert "secret-token" not in f"{error.value!r} {error.value.__cause__!r} {caplog.text}"
+    assert str(status) in str(error.value)
+
+
+def test_a_webhook_that_is_not_there_does_not_show_its_address() -> None:
+    with pytest.raises(alerts.AlertFailed, match="was not reached") as error:
+        alerts.send(with_webhook("http://127.0.0.1:1/services/secret-token"), ALERT)
+    assert "secret-token" not in str(error.value)
+
+
+def test_a_failed_run_tells_where_to_look(office: Office, instance: dg.DagsterInstance) -> None:
+    office.deliver("bad", 20, bad=20)
+    office.run("nightly", instance, "bad")
+    failed = office.run("nightly", instance, "bad", layers=("ledger",))
+    context = dg.build_run_status_sensor_context(
+        "failed_runs",
+        dagster_event=failed.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=instance.get_run_by_id(failed.run_id),  # type: ignore[arg-type]
+    ).for_run_failure()
+    alert = alerts.alert_of(context)
+    assert (alert["job"], alert["connection"], alert["partition"], alert["run_id"]) == (
+        "nightly",
+        "bad",
+        DAY,
+        failed.run_id,
+    )
+    assert "the gate is closed" in alert["error"]
+    assert "\n" not in alert["error"]
