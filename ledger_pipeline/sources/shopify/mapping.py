@@ -776,6 +776,19 @@ DISPUTE = Mapping(
     ),
 )
 
+IS_THERE = Converter(
+    "is there", ("str",), lambda columns, report: pa.array([v is not None for v in columns[0]], pa.bool_()), "The value is not absent."
+)
+CUSTOMER = Mapping(
+    "party",
+    "orders",
+    where=Where(("customer?.id",), IS_THERE),
+    fields=(
+        Field("source_id", ("customer?.id",), gid_number),
+        Field("kind", (), constant("customer", pa.string())),
+    ),
+    doc="Who ordered, by number only: no name, e-mail or address is asked for.",
+)
 MAPPINGS = (
     SALE, LINE, SHIPPING_LINE, TIP, DUTY, _taxes(_GOODS), _taxes(_SHIPPING), TENDER,
     REFUND, REFUND_LINE, REFUND_SHIPPING_LINE, ADJUSTMENT, REFUND_DUTY,
@@ -783,5 +796,6 @@ MAPPINGS = (
     _refund_taxes(_REFUND_SHIPPING, _money("taxAmountSet"), "shippingLine.taxLines[].channelLiable?"),
     _refund_taxes(_ADJUSTMENTS, _money("taxAmountSet"), "$.lineItems.nodes[].taxLines[].channelLiable?", TURNED),
     REFUND_TENDER,
+    CUSTOMER,
     BALANCE_TRANSACTION, PAYOUT, DISPUTE,
 )  # fmt: skip
