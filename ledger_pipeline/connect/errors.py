@@ -1,4 +1,3 @@
-
 """What can go wrong between us and another system.
 
     ConnectError            every error below: connection, method, URL without secrets, attempts, can retrying help

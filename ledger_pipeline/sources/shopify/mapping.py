@@ -777,7 +777,10 @@ DISPUTE = Mapping(
 )
 
 IS_THERE = Converter(
-    "is there", ("str",), lambda columns, report: pa.array([v is not None for v in columns[0]], pa.bool_()), "The value is not absent."
+    "is there",
+    ("str",),
+    lambda columns, report: pa.array([v is not None for v in columns[0]], pa.bool_()),
+    "The value is not absent.",
 )
 CUSTOMER = Mapping(
     "party",
