@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -175,6 +176,13 @@ def test_a_newer_version_in_quarantine_leaves_the_old_one_standing(company: Fake
     assert "Expected `int`, got `str`" in new[2]
 
 
+def test_a_newer_version_in_quarantine_does_not_supersede_an_older_one(company: FakeCompany) -> None:
+    company.run(order(total="a lot", **NEWER), day=NEXT)
+    company.run(order(total=1000, **OLDER), day=DAY)
+    assert kinds(company) == [("sale", "original", 1, None, 1000)]
+    assert [fate for _, fate, _ in company.fates()] == ["quarantined", "posted"]
+
+
 def test_two_contents_of_a_record_on_a_day_post_the_newest(company: FakeCompany) -> None:
     company.prepare(order(total=1000, **OLDER), order(total=1300, **NEWER))
     company.post()
@@ -269,7 +277,38 @@ def test_twenty_threads_post_a_day_once(company: FakeCompany) -> None:
     assert company.rows("SELECT count(*) FROM ledger.entry") == [(30,)]
 
 
-def test_two_connections_of_an_entity_post_at_once_into_one_chain(company: FakeCompany) -> None:
+def with_accounts(company: FakeCompany) -> None:
+    """A first posting: writing the chart's accounts would keep two others apart by itself."""
+    company.run(order("first", 1), day=DAY - timedelta(days=1))
+
+
+def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Takes so long that another thread comes in between, where nothing keeps it out."""
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return function(*arguments)
+
+    return slow
+
+
+def test_two_days_of_a_connection_post_a_record_once(company: FakeCompany, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_accounts(company)
+    days = (DAY, NEXT)
+    for day in days:
+        company.prepare(order(), day=day)
+    monkeypatch.setattr(posting, "_append", slowed(posting._append))
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(company.post, days))
+    assert sorted(one.posted.originals for one in done) == [0, 1]
+    assert company.balances() == {"order_clearing:till": 1001, "sales": -1001}
+
+
+def test_two_connections_of_an_entity_post_at_once_into_one_chain(
+    company: FakeCompany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_accounts(company)
+    monkeypatch.setattr(posting, "chain_hash", slowed(posting.chain_hash))
     company.prepare(order("o1"), name="shop")
     company.prepare(order("o2"), name="other")
     together = threading.Barrier(2)
@@ -281,9 +320,8 @@ def test_two_connections_of_an_entity_post_at_once_into_one_chain(company: FakeC
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(post, ("shop", "other")))
     chain = company.rows("SELECT chain_no, previous_hash, hash FROM ledger.batch ORDER BY chain_no")
-    assert [no for no, _, _ in chain] == [1, 2]
-    assert chain[0][1] == bytes(32)
-    assert chain[1][1] == chain[0][2]
+    assert [no for no, _, _ in chain] == [1, 2, 3]
+    assert [previous for _, previous, _ in chain] == [bytes(32), chain[0][2], chain[1][2]]
 
 
 def terminate(connection: Connection, database: Database) -> None:
