@@ -30,6 +30,12 @@ def server() -> Iterator[Database]:
         os.chmod(folder, 0o755)  # noqa: S103 - as root the server runs as another user
         data = Path(folder) / "pg"
         url = embedded.start(data)
+        with psycopg.connect(
+            url, autocommit=True
+        ) as connection:  # these data may die with the machine; tests kill processes only
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield Database(url)
         embedded.stop(data)
 

@@ -82,7 +82,7 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         runtime, day = ledger.runtime, _day(context)
         link = runtime.link(name)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
-            futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run_id) for stream in source.streams]
+            futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in source.streams]
             for stream, future in zip(source.streams, futures, strict=True):
                 done = future.result()
                 yield dg.MaterializeResult(
@@ -128,7 +128,7 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
     def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime, day = ledger.runtime, _day(context)
         link = runtime.link(name)
-        staged = steps.stage(runtime, link, day, context.run_id)
+        staged = steps.stage(runtime, link, day, context.run.run_id)
         with runtime.database.connect("reader") as connection:
             tables, _, _ = staging.load(connection, name, day, source.records)
         for refusal in staged.refusals:
@@ -232,7 +232,7 @@ def _ledger(
     def post(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime, day = ledger.runtime, _day(context)
         try:
-            done = steps.post(runtime, runtime.link(name), day, context.run_id)
+            done = steps.post(runtime, runtime.link(name), day, context.run.run_id)
         except GateClosed as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         yield dg.MaterializeResult(
