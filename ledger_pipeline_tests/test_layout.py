@@ -168,7 +168,7 @@ SOURCES = sorted(p.name for p in (PACKAGE / "sources").iterdir() if p.is_dir() a
 
 
 @pytest.mark.parametrize(
-    "file", list([f"sources/{name}/{file}" for name in SOURCES for file in ("spec.py", "mapping.py", "NOTES.md")])
+    "file", [f"sources/{name}/{file}" for name in SOURCES for file in ("spec.py", "mapping.py", "NOTES.md")]
 )
 def test_a_source_has_its_files(file: str) -> None:
     path = PACKAGE / file
