@@ -383,10 +383,9 @@ class _CompiledMapping:
             array, found = self._field(chunk, target, reads, rows_at, settings)
             declared = record.field(target.target)
             if pa.types.is_string(array.type):
-                for row in np.flatnonzero(
-                    pc.fill_null(pc.match_substring(array, "\0"), False)
-                ):  # PostgreSQL's text can't hold it
-                    found.setdefault(int(row), (0, "a zero character (\\u0000) in text"))
+                has_zero = pc.fill_null(pc.match_substring(array, "\0"), False)  # PostgreSQL's text can't hold it
+                for row in np.flatnonzero(has_zero.to_numpy(zero_copy_only=False)).tolist():
+                    found.setdefault(row, (0, "a zero character (\\u0000) in text"))
             if declared.is_required and array.null_count:
                 for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
                     found.setdefault(row, (0, f"{target.target} is required and absent"))
