@@ -283,7 +283,7 @@ class Client:
         def fetch(change: Change) -> Response:
             if change.url:
                 return self.request(method, change.url, json=json, headers=headers, is_safe=is_safe)
-            body = None if json is None and not change.json else _merged(json or {}, change.json)
+            body = None if json is None and not change.json else merged(json or {}, change.json)
             query = {**(params or {}), **change.params}
             return self.request(method, path, params=query, json=body, headers=headers, is_safe=is_safe)
 
@@ -509,7 +509,8 @@ def _host(url: str) -> str:
     return _parsed(url).netloc or "?"
 
 
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Two JSON objects; objects inside them (GraphQL variables) are merged one level deep."""
     nested = {
         k: {**base[k], **v} for k, v in change.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)
     }

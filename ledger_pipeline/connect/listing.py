@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger_pipeline.connect.paging import Change, Listing, Pager
+from ledger_pipeline.connect.client import merged
+from ledger_pipeline.connect.paging import Listing, Pager
 from ledger_pipeline.connect.source import Request
 from ledger_pipeline.connect.window import Cursor, Snapshot, Window
 
@@ -46,20 +47,9 @@ class HttpList:
         return Listing(self.page, fetch, connection=request.connection, stream=request.stream, record_id=self.record_id)
 
 
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Two JSON objects, objects inside them (GraphQL variables) merged one level deep."""
-    nested = {
-        k: {**base[k], **v} for k, v in change.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)
-    }
-    return {**base, **change, **nested}
-
-
 def note(request: Request, listing: Listing) -> None:
     """Add what a listing counted to the request."""
     request.pages += listing.pulled.pages
     request.repeated += listing.pulled.repeated
     if listing.pulled.changed:
         request.notes["changed while paging"] = request.notes.get("changed while paging", 0) + listing.pulled.changed
-
-
-__all__ = ["Change", "HttpList", "merged", "note"]

@@ -82,7 +82,9 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         runtime, day = ledger.runtime, _day(context)
         link = runtime.link(name)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
-            futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in source.streams]
+            futures = [
+                pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in source.streams
+            ]
             for stream, future in zip(source.streams, futures, strict=True):
                 done = future.result()
                 yield dg.MaterializeResult(

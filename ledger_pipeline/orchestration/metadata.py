@@ -9,7 +9,7 @@ import pyarrow as pa
 from ledger_pipeline.connect.mapping import readable
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.money import DIGITS, from_minor
-from ledger_pipeline.model.records import RECORDS, SQL, Record
+from ledger_pipeline.model.records import SQL, Record
 from ledger_pipeline.model.rules import RULES
 
 
@@ -81,6 +81,3 @@ def money_of(record: Record, staged: pa.Table) -> dict[str, Any]:
 def parts_note(record: Record) -> str:
     """`part of sale` for parts, else nothing."""
     return f" Part of {record.parent}." if record.parent else ""
-
-
-__all__ = ["RECORDS", "lineage", "mapping_rows", "money_of", "parts_note", "record_schema", "rule_rows", "table"]
