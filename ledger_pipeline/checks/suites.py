@@ -81,7 +81,7 @@ def expectations_of(record: Record) -> list[Expected]:
     for total in record.totals:
         found.append(
             Expected(
-                f"{total.equals} is the sum of its parts",
+                f"{total.equals} is the sum of its parts ({total.doc})",
                 total.doc,
                 "equal",
                 {"column_A": total.equals, "column_B": total.name},

@@ -230,7 +230,7 @@ _HISTORY = 14
 
 
 def _volume(connection: Connection, link: Link, sync_date: date, documents: int) -> list[Outcome]:
-    """A day with far fewer or more records than the days before is suspicious: a source that answers with half a list looks healthy."""
+    """A day with far more records than the days before is suspicious: a filter that the source ignores looks healthy."""
     rows = connection.execute(
         "SELECT sum(value::bigint) FROM ops.staged, jsonb_each_text(rows_by_record) WHERE connection = %s AND sync_date < %s "
         "GROUP BY sync_date ORDER BY sync_date DESC LIMIT %s",

@@ -62,8 +62,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sale", "currency is an ISO 4217 code", {"currency": "USX"}),
     ("sale", "presentment_currency is an ISO 4217 code", {"presentment_currency": "eur"}),
     ("sale", "total_minor is at least 0", {"total_minor": -1}),
-    ("sale", "total_minor is the sum of its parts", {"total_minor": 1049}),
-    ("sale", "total_minor is the sum of its parts", {"unpaid_minor": 1}),
+    ("sale", "total_minor is the sum of its parts (lines − discounts + taxes = total)", {"total_minor": 1049}),
+    ("sale", "total_minor is the sum of its parts (captured tenders + unpaid = total)", {"unpaid_minor": 1}),
     ("sale", "occurred_at lies inside the window", {"occurred_at": END + timedelta(days=4)}),
     ("sale", "occurred_at lies inside the window", {"occurred_at": datetime(1999, 12, 31, tzinfo=UTC)}),
     ("sale_line", "quantity is at least 0", {"quantity": -1}),
@@ -71,7 +71,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sale_line", "its sale exists", {"source_id": "s99"}),
     ("sale_tender", "settled_minor is at least 0", {"settled_minor": -1}),
     ("processor_transaction", "kind is known", {"kind": "gift"}),
-    ("processor_transaction", "net_minor is the sum of its parts", {"net_minor": 96}),
+    ("processor_transaction", "net_minor is the sum of its parts (amount − fee = net)", {"net_minor": 96}),
     ("bank_transaction", "state is known", {"state": "maybe"}),
     ("bank_transaction", "booked_on lies inside the window", {"booked_on": date(2030, 1, 1)}),
 ]
@@ -159,7 +159,8 @@ def test_a_failing_row_is_quarantined_and_the_others_go_on(company: FakeCompany)
     ]
     assert company.balances() == {"order_clearing:till": 1000, "sales": -1000}
     told = company.rows("SELECT source_id, stage, record, path, reason FROM ops.quarantine ORDER BY source_id")
-    assert told[0][:4] == ("o2", "check", "sale", "total_minor is the sum of its parts")
+    name = "total_minor is the sum of its parts (lines − discounts + taxes = total)"
+    assert told[0][:4] == ("o2", "check", "sale", name)
     assert told[0][4].endswith("failed (lines − discounts + taxes = total)")
     assert told[1][3] == "state is known"
 
