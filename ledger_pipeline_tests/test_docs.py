@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from click import Group
 from typer.testing import CliRunner
 
 from ledger_pipeline import config, sources
@@ -53,11 +52,6 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_the_link_check_finds_links() -> None:
     assert {"docs/architecture.md", "docs/images/lineage.png"} <= set(links(ROOT / "README.md"))
     assert "money" in anchors(ROOT / "CONTRIBUTING.md")
-
-
-def test_every_page_is_reachable_from_the_readme() -> None:
-    listed = {(ROOT / target).resolve() for target in links(ROOT / "README.md")}
-    assert {page for page in DOCS.glob("*.md") if page.resolve() not in listed} == set()
 
 
 def test_the_mapping_page_is_what_the_command_prints() -> None:
@@ -107,11 +101,11 @@ def test_the_configuration_page_shows_every_command() -> None:
 
 def commands() -> set[str]:
     """`sync`, `config check`, …"""
-    top = typer.main.get_command(app)
-    assert isinstance(top, Group)
     found = set()
-    for name, command in top.commands.items():
-        found |= {f"{name} {inner}" for inner in command.commands} if isinstance(command, Group) else {name}
+    for name, command in vars(typer.main.get_command(app))["commands"].items():
+        inner = vars(command).get("commands")
+        found |= {f"{name} {one}" for one in inner} if inner else {name}
+    assert {"sync", "config check"} <= found
     return found
 
 
