@@ -195,6 +195,22 @@ def entries(
 
 
 @app.command()
+def fates(
+    first: Annotated[str, typer.Option("--from", help="First sync date (default: all).")] = "",
+    last: Annotated[str, typer.Option("--to", help="Last sync date (default: --from).")] = "",
+    connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What became of every record: how many, and the money with which the source itself counts them."""
+    from ledger_pipeline.cli_support import fate_rows, print_fates
+
+    days = (_day(first) if first else None, _day(last) if last else None)
+    rows = fate_rows(_runtime(config), *days, connection or None)
+    _show(as_json, rows, lambda: print_fates(rows))
+
+
+@app.command()
 def quarantine(
     connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
     config: ConfigFile = None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,6 +303,41 @@ def print_balances(runtime: Runtime, rows: Sequence[dict[str, Any]]) -> None:
         console.print(table)
     if not rows:
         typer.echo("nothing is posted")
+
+
+def fate_rows(runtime: Runtime, first: date | None, last: date | None, name: str | None) -> list[dict[str, Any]]:
+    """Fates by stream and control currency as plain rows; `control` is decimal text in major units."""
+    from dataclasses import asdict
+
+    from ledger_pipeline.reports.fates import of_days
+
+    with runtime.database.connect("reader") as connection:
+        found = of_days(connection, first, last)
+    return [
+        asdict(f) | {"control": None if f.control is None else format(f.control, "f")}
+        for f in found
+        if name in (None, f.connection)
+    ]
+
+
+def print_fates(rows: Sequence[dict[str, Any]]) -> None:
+    """One line per stream, fate and currency; the sums of a connection that counts in one currency below."""
+    table = _table("What became of every record")
+    for column in ("connection", "stream", "fate"):
+        table.add_column(column, no_wrap=True)
+    for column in ("records", "rows", "money"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        money = "" if row["control"] is None else f"{Decimal(row['control']):,f} {row['currency']}"
+        table.add_row(row["connection"], row["stream"], row["fate"], f"{row['records']:,}", f"{row['units']:,}", money)
+    table.add_section()
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row["control"] is not None:
+            sums[row["currency"]] += Decimal(row["control"])  # type: ignore[assignment]
+    total = " ".join(f"{amount:,f} {currency}" for currency, amount in sorted(sums.items())) if len(sums) == 1 else ""
+    table.add_row("all", "", "", f"{sum(r['records'] for r in rows):,}", f"{sum(r['units'] for r in rows):,}", total)
+    console.print(table)
 
 
 def print_trace(found: dict[str, Any]) -> None:

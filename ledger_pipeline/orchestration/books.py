@@ -11,6 +11,7 @@ from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.orchestration import metadata
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
 from ledger_pipeline.orchestration.resources import Ledger
+from ledger_pipeline.reports import fates as fates_report
 from ledger_pipeline.reports import trial_balance
 
 
@@ -49,7 +50,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         day = date.fromisoformat(context.partition_key)
         with runtime.database.connect("reader") as connection:
             rows = trial_balance.of_entities(connection, through=day)
-            fates = trial_balance.fates(connection, day)
+            fates = fates_report.of_days(connection, day)
         per_entity = {
             entity: metadata.table(
                 [
@@ -71,10 +72,16 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
             metadata={
                 "fates": metadata.table(
                     [
-                        {"connection": f.connection, "stream": f.stream, "fate": f.fate, "records": f.records}
+                        {
+                            "connection": f.connection,
+                            "stream": f.stream,
+                            "fate": f.fate,
+                            "records": f.records,
+                            "money": _control(f),
+                        }
                         for f in fates
                     ],
-                    ("connection", "stream", "fate", "records"),
+                    ("connection", "stream", "fate", "records", "money"),
                 ),
                 "missing connections": ", ".join(missing) or "none",
             },
@@ -94,3 +101,8 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         )
 
     return [close_the_night]
+
+
+def _control(fate: fates_report.Fate) -> str:
+    """The money with which the source counts these records."""
+    return "" if fate.control is None else f"{fate.control:,} {fate.currency}"

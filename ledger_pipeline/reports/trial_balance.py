@@ -50,25 +50,3 @@ def unbalanced(rows: Sequence[Row]) -> list[str]:
         sums[row.entity, row.currency] += row.amount_minor
         sums[row.entity, "base"] += row.base_minor
     return [f"{entity}: {total} {currency} minor units" for (entity, currency), total in sorted(sums.items()) if total]
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """How many records of a stream met a fate."""
-
-    connection: str
-    stream: str
-    fate: str
-    records: int
-    units: int
-
-
-def fates(connection: Connection, first: date | None = None, last: date | None = None) -> list[Fate]:
-    """Fates decided for the sync dates from `first` to `last` (one day when only `first` is given, all when neither)."""
-    rows = connection.execute(
-        "SELECT connection, stream, fate, count(*), sum(units)::bigint FROM ops.fate "
-        "WHERE (%(first)s::date IS NULL OR sync_date BETWEEN %(first)s AND coalesce(%(last)s::date, %(first)s)) "
-        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-        {"first": first, "last": last},
-    )
-    return [Fate(*row) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ledger_pipeline.connect.errors import AuthError
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.reports import fates
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.conftest import SandboxCompany
 from ledger_pipeline_tests.pipeline.books import WEEK, WITH_WEEK, balances, count, differences, run_days
@@ -95,3 +97,18 @@ def test_a_connection_that_fails_holds_no_other_up(tmp_path: Path, database: Dat
     )
     assert count(runtime, "SELECT count(*) FROM ledger.entry WHERE connection = 'stripe_us'") == 0
     assert steps.run_day(runtime, "stripe_us", WEEK[0], "test").posted is not None
+
+
+@WITH_WEEK
+def test_fates_sum_to_what_the_sources_count(week: Runtime, sandbox: SandboxCompany) -> None:
+    """Money by fate, superseded versions left out, against the company's own charges and receipts."""
+    with week.database.connect("reader") as connection:
+        rows = [f for f in fates.of_days(connection) if f.fate != "superseded"]
+    found = {(f.connection, f.stream, f.currency): f.control for f in rows if f.fate == "posted"}
+    company = sandbox.company
+    receipts = [r for day in WEEK for r in company.stall_receipts(day)]  # type: ignore[attr-defined]
+    moved = [t for day in WEEK for t in company.processor_transactions("stripe_us", day)]  # type: ignore[attr-defined]
+    assert found["stall_uk", "records", "GBP"] == Decimal(sum(r.quantity * r.unit_price for r in receipts)) / 100
+    assert found["stripe_us", "balance_transactions", "USD"] == Decimal(sum(t.amount for t in moved)) / 100
+    (malformed,) = (f for f in rows if (f.connection, f.stream, f.fate) == ("shopify_uk", "orders", "quarantined"))
+    assert (malformed.records, malformed.control) == (1, None)

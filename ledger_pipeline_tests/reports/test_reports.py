@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.reports import trial_balance
+from ledger_pipeline.reports import fates, trial_balance
+from ledger_pipeline.reports.fates import Fate
 from ledger_pipeline.reports.trace import trace
-from ledger_pipeline.reports.trial_balance import Fate, Row
+from ledger_pipeline.reports.trial_balance import Row
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.fakes import DAY, FakeCompany, order
 
@@ -47,10 +48,10 @@ def test_a_trial_balance_that_is_not_zero_says_by_how_much(company: FakeCompany)
 
 def test_fates_are_counted_by_stream_and_day(company: FakeCompany) -> None:
     with company.database.connect("reader") as connection:
-        one, both = trial_balance.fates(connection, DAY), trial_balance.fates(connection, DAY, NEXT)
-    expected = [Fate("shop", "orders", fate, 1, 1) for fate in ("ignored", "posted", "quarantined")]
+        one, both = fates.of_days(connection, DAY), fates.of_days(connection, DAY, NEXT)
+    expected = [Fate("shop", "orders", fate, None, 1, 1, None) for fate in ("ignored", "posted", "quarantined")]
     assert one == expected
-    assert Fate("shop", "orders", "posted", 2, 2) in both
+    assert Fate("shop", "orders", "posted", None, 2, 2, None) in both
 
 
 def test_a_record_is_traced_from_its_entry_to_its_payload(company: FakeCompany) -> None:
