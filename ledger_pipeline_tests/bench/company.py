@@ -1,0 +1,136 @@
+"""A shop whose orders come from memory: the pipeline's own steps at work, without a request."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from ledger_pipeline.checks import suites
+from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.connect.source import Request
+from ledger_pipeline.orchestration import steps
+from ledger_pipeline.orchestration.runtime import Link, Runtime
+from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.bench import orders
+
+DAY = date(2026, 10, 5)
+AFTER = datetime(2026, 10, 6, 5, tzinfo=UTC)
+CONNECTION = "shop"
+
+
+@dataclass
+class Till:
+    """The fake reader; the time that it takes itself is counted and taken out."""
+
+    count: int
+    first: int = orders.FIRST
+    seconds: float = 0.0
+
+    def __call__(self, request: Request) -> Iterator[Sequence[bytes]]:
+        pages = orders.payloads(self.count, self.first)
+        while True:
+            began = time.perf_counter()
+            page = next(pages, None)
+            self.seconds += time.perf_counter() - began
+            if page is None:
+                return
+            request.pages += 1
+            yield page
+
+
+@dataclass
+class Ran:
+    """Seconds by step, and the most memory that this process has held (MB)."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def runtime_on(database: Database, folder: Path) -> Runtime:
+    """One entity with one shop, on that database."""
+    config = LedgerConfig.model_validate(
+        {
+            "database_url": database.url,
+            "entities": {"acme": {"name": "Acme", "base_currency": "USD", "time_zone": "UTC"}},
+            "connections": {
+                CONNECTION: {
+                    "entity": "acme",
+                    "source": "shopify",
+                    "shop_url": "https://acme.invalid",
+                    "access_token": "none",
+                }
+            },
+            "schedule": {"start": "2026-10-01"},
+        }
+    )
+    return Runtime(config, folder, clock=lambda: AFTER)
+
+
+def link_to(runtime: Runtime, till: Till) -> Link:
+    """The shop's connection with Shopify's own mappings, its orders from the till."""
+    link = runtime.link(CONNECTION)
+    stream = replace(link.source.stream("orders"), read=till)
+    return replace(link, source=replace(link.source, streams=(stream,), connect=None))
+
+
+def run(database: Database, folder: Path, count: int, *, first: int = orders.FIRST) -> Ran:
+    """One day of `count` orders, raw to posted; raises when not every order was posted or found posted already."""
+    till = Till(count, first)
+    runtime = runtime_on(database, folder)
+    link = link_to(runtime, till)
+    _ = runtime.database
+    gc.collect()
+    ran = Ran()
+
+    def timed(name: str, began: float, less: float = 0.0) -> None:
+        ran.seconds[name] = time.perf_counter() - began - less
+
+    began = time.perf_counter()
+    steps.pull(runtime, link, link.source.streams[0], DAY, "bench")
+    timed("land", began, till.seconds)
+    began = time.perf_counter()
+    steps.stage(runtime, link, DAY, "bench")
+    timed("stage", began)
+    began = time.perf_counter()
+    checked = steps.check(runtime, link, DAY, "bench")
+    timed("check", began)
+    began = time.perf_counter()
+    posted = steps.post(runtime, link, DAY, "bench")
+    timed("post", began)
+    done = posted.posted.originals + posted.posted.unchanged
+    if not checked.is_open or done != count or posted.fates["posted"] != count:
+        raise RuntimeError(
+            f"{count} orders went in: gate open {checked.is_open}, posted {posted}, fates {posted.fates}"
+        )
+    ran.peak_mb = peak_mb()
+    return ran
+
+
+def warm_up() -> None:
+    """Load the libraries that the first day of a process would otherwise pay for; not measured."""
+    suites.warm_up()
+    import pandas as pd
+
+    _ = pd
+
+
+def peak_mb() -> float:
+    """The most memory this process has held. VmHWM where there is one: ru_maxrss starts at the parent's."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
