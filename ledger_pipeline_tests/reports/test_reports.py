@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from ledger_pipeline.reports import fates, trial_balance
-from ledger_pipeline.reports.fates import Fate
 from ledger_pipeline.reports.trace import trace
 from ledger_pipeline.reports.trial_balance import Row
 from ledger_pipeline.store.database import Database
@@ -49,9 +49,13 @@ def test_a_trial_balance_that_is_not_zero_says_by_how_much(company: FakeCompany)
 def test_fates_are_counted_by_stream_and_day(company: FakeCompany) -> None:
     with company.database.connect("reader") as connection:
         one, both = fates.of_days(connection, DAY), fates.of_days(connection, DAY, NEXT)
-    expected = [Fate("shop", "orders", fate, None, 1, 1, None) for fate in ("ignored", "posted", "quarantined")]
-    assert one == expected
-    assert Fate("shop", "orders", "posted", None, 2, 2, None) in both
+    assert [(f.fate, f.currency, f.records, f.units, f.control) for f in one] == [
+        ("ignored", "USD", 1, 1, Decimal("5.00")),
+        ("posted", "USD", 1, 1, Decimal("10.00")),
+        ("quarantined", None, 1, 1, None),
+    ]
+    (posted,) = (f for f in both if f.fate == "posted")
+    assert (posted.connection, posted.stream, posted.records, posted.units) == ("shop", "orders", 2, 2)
 
 
 def test_a_record_is_traced_from_its_entry_to_its_payload(company: FakeCompany) -> None:
