@@ -38,22 +38,38 @@ def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
     first = (errors or [context.failure_event.message or "no message"])[0]
     return {
         "job": run.job_name,
-        "connection": run.tags.get("ledger/connection", "–"),
-        "partition": run.tags.get("dagster/partition", "–"),
+        "connection": run.tags.get("ledger/connection") or connections_of(run),
+        "partition": run.tags.get("dagster/partition") or range_of(run),
         "run_id": run.run_id,
         "error": sentence(first),
     }
 
 
+def connections_of(run: dg.DagsterRun) -> str:
+    """The connections whose assets a run was asked for: a run from the UI or of a backfill carries no tag of ours."""
+    names = {key.path[1] for key in run.asset_selection or () if len(key.path) == 3}
+    return ", ".join(sorted(names)) or "–"
+
+
+def range_of(run: dg.DagsterRun) -> str:
+    """The sync dates of a backfill's run."""
+    first, last = (run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    return f"{first} to {last}" if first and last else "–"
+
+
 def sentence(error: str) -> str:
-    """The last line of a chain of errors that says something, without its traceback."""
+    """The first line of a chain of errors that says something, without its traceback; what follows a colon belongs to it."""
     lines = [line.strip() for line in error.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
     told = [
         line
         for line in lines
         if not line.startswith(("Stack Trace", "The above exception", "dagster._core.errors.DagsterExecution"))
     ]
-    return (told or ["unknown error"])[0][:500]
+    first = (told or ["unknown error"])[0]
+    if first.endswith(":"):
+        every = [line.strip() for line in error.splitlines() if line.strip()]
+        first = " ".join(every[every.index(first) :][:3])
+    return first[:500]
 
 
 def send(config: LedgerConfig, alert: dict[str, str]) -> None:

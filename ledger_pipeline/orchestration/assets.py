@@ -1,5 +1,6 @@
 """The assets of one connection: what was pulled, what it means, what was posted; and the checks that stand between."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
@@ -16,6 +18,7 @@ from ledger_pipeline.orchestration import metadata, steps
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import staging
 from ledger_pipeline.store.gate import GateClosed
+from ledger_pipeline.store.raw import Pull
 
 OWNERS = ["team:finance-data"]
 PULLS_AT_ONCE = 4
@@ -60,8 +63,9 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
     )
 
 
-def _day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> date:
-    return date.fromisoformat(context.partition_key)
+def _days(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
+    """The sync dates of the run, in order: one in a night, many in a backfill."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)
 
 
 def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]) -> dg.AssetsDefinition:
@@ -77,30 +81,27 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         for stream in source.streams
     ]
 
-    @dg.multi_asset(specs=specs, name=f"pull_{name}", op_tags={"ledger/connection": name})
+    @dg.multi_asset(
+        specs=specs,
+        name=f"pull_{name}",
+        op_tags={"ledger/connection": name},
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
-        runtime, day = ledger.runtime, _day(context)
+        runtime = ledger.runtime
         link = runtime.link(name)
+        wanted = [stream for stream in source.streams if raw_key(name, stream.name) in context.selected_asset_keys]
+        pulls: dict[str, list[Pull]] = {stream.name: [] for stream in wanted}
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
-            futures = [
-                pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in source.streams
-            ]
-            for stream, future in zip(source.streams, futures, strict=True):
-                done = future.result()
-                yield dg.MaterializeResult(
-                    asset_key=raw_key(name, stream.name),
-                    metadata={
-                        "dagster/row_count": done.records,
-                        "new or changed": done.landed,
-                        "repeated": done.repeated,
-                        "the source's own count": done.expected if done.expected is not None else "not offered",
-                        "pages": done.pages,
-                        "requests": done.calls,
-                        "retries": done.retries,
-                        "window (UTC)": f"{done.window_start} – {done.window_end}",
-                        **{f"note: {k}": str(v) for k, v in done.notes.items()},
-                    },
-                )
+            for day in _days(context):
+                futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in wanted]
+                for stream, future in zip(wanted, futures, strict=True):
+                    pulls[stream.name].append(future.result())
+        for stream in wanted:
+            yield dg.MaterializeResult(
+                asset_key=raw_key(name, stream.name), metadata=metadata.of_pulls(pulls[stream.name])
+            )
 
     return pull
 
@@ -126,28 +127,42 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
         for record in source.records
     ]
 
-    @dg.multi_asset(specs=specs, name=f"stage_{name}", op_tags={"ledger/connection": name})
+    @dg.multi_asset(
+        specs=specs,
+        name=f"stage_{name}",
+        op_tags={"ledger/connection": name},
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
-        runtime, day = ledger.runtime, _day(context)
+        runtime = ledger.runtime
         link = runtime.link(name)
-        staged = steps.stage(runtime, link, day, context.run.run_id)
-        with runtime.database.connect("reader") as connection:
-            tables, _, _ = staging.load(connection, name, day, source.records)
-        for refusal in staged.refusals:
-            context.log.warning(
-                "%s %s %s: %s - at %s", name, refusal.stream, refusal.source_id, refusal.reason, refusal.path
-            )
+        rows: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        tables: dict[str, list[pa.Table]] = {record: [] for record in source.records}
+        for day in _days(context):  # a day is staged as a whole, whichever of its records were asked for
+            staged = steps.stage(runtime, link, day, context.run.run_id)
+            for refusal in staged.refusals:
+                context.log.warning(
+                    "%s %s %s: %s - at %s", name, refusal.stream, refusal.source_id, refusal.reason, refusal.path
+                )
+            rows.update(staged.rows)
+            refused.update(refusal.record for refusal in staged.refusals)
+            with runtime.database.connect("reader") as connection:
+                for record, table in staging.load(connection, name, day, source.records)[0].items():
+                    if record in tables and RECORDS[record].money:
+                        tables[record].append(table)
         for record in source.records:
-            refused = sum(1 for r in staged.refusals if r.record == record)
-            yield dg.MaterializeResult(
-                asset_key=staging_key(name, record),
-                metadata={
-                    "dagster/row_count": staged.rows[record],
-                    "quarantined payloads": refused,
-                    "dagster/column_lineage": metadata.lineage(name, source, record),
-                    **metadata.money_of(RECORDS[record], tables[record]),
-                },
-            )
+            if staging_key(name, record) in context.selected_asset_keys:
+                yield dg.MaterializeResult(
+                    asset_key=staging_key(name, record),
+                    metadata={
+                        "dagster/row_count": rows[record],
+                        "quarantined payloads": refused[record],
+                        "dagster/column_lineage": metadata.lineage(name, source, record),
+                        **metadata.money_of(RECORDS[record], tables[record]),
+                    },
+                )
 
     return stage
 
@@ -171,12 +186,14 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
         )
     ]
 
-    @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name})
+    @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name}, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> Iterator[dg.AssetCheckResult]:
-        runtime, day = ledger.runtime, _day(context)
-        checked = steps.check(runtime, runtime.link(name), day, context.run.run_id)
+        runtime, days = ledger.runtime, _days(context)
+        checked = {day: steps.check(runtime, runtime.link(name), day, context.run.run_id) for day in days}
         for record in source.records:
-            outcomes = [o for o in checked.outcomes if o.record == record]
+            if dg.AssetCheckKey(staging_key(name, record), "expectations") not in context.selected_asset_check_keys:
+                continue
+            outcomes = [o for one in checked.values() for o in one.outcomes if o.record == record]
             failed = [o for o in outcomes if not o.is_met]
             yield dg.AssetCheckResult(
                 asset_key=staging_key(name, record),
@@ -200,17 +217,24 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
                     "rows": outcomes[0].rows if outcomes else 0,
                 },
             )
-        yield dg.AssetCheckResult(
-            asset_key=staging_key(name, gate_of),
-            check_name="gate",
-            passed=checked.is_open,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description="; ".join(checked.closed_by)
-            or f"open: {checked.quarantined} of {checked.documents} records quarantined",
-            metadata={"records": checked.documents, "quarantined": checked.quarantined},
-        )
+        if dg.AssetCheckKey(staging_key(name, gate_of), "gate") in context.selected_asset_check_keys:
+            yield _verdict(staging_key(name, gate_of), checked)
 
     return check
+
+
+def _verdict(key: dg.AssetKey, checked: dict[date, steps.Checked]) -> dg.AssetCheckResult:
+    """The gate of the run's days. In a backfill a closed day doesn't stop the open ones: posting reads every gate again."""
+    closed = [f"{day}: {'; '.join(one.closed_by)}" for day, one in checked.items() if not one.is_open]
+    quarantined, documents = sum(c.quarantined for c in checked.values()), sum(c.documents for c in checked.values())
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name="gate",
+        passed=not closed,
+        severity=dg.AssetCheckSeverity.ERROR if len(closed) == len(checked) else dg.AssetCheckSeverity.WARN,
+        description="; ".join(closed) or f"open: {quarantined} of {documents} records quarantined",
+        metadata={"records": documents, "quarantined": quarantined},
+    )
 
 
 def _ledger(
@@ -230,27 +254,27 @@ def _ledger(
         **common,
     )
 
-    @dg.multi_asset(specs=[spec], name=f"post_{name}", op_tags={"ledger/connection": name})
+    @dg.multi_asset(
+        specs=[spec],
+        name=f"post_{name}",
+        op_tags={"ledger/connection": name},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
     def post(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
-        runtime, day = ledger.runtime, _day(context)
-        try:
-            done = steps.post(runtime, runtime.link(name), day, context.run.run_id)
-        except GateClosed as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        yield dg.MaterializeResult(
-            asset_key=ledger_key(name),
-            metadata={
-                "dagster/row_count": done.posted.originals + done.posted.corrected + done.posted.reversed,
-                "new entries": done.posted.originals,
-                "corrected": done.posted.corrected,
-                "reversals": done.posted.reversed,
-                "already posted": done.posted.unchanged,
-                "lines": done.posted.lines,
-                "batch": done.posted.batch_id or 0,
-                "fates": metadata.table(
-                    [{"fate": f, "records": n} for f, n in sorted(done.fates.items())], ("fate", "records")
-                ),
-            },
-        )
+        runtime = ledger.runtime
+        done: dict[date, steps.PostedDay] = {}
+        closed: list[str] = []
+        for day in _days(context):
+            try:
+                done[day] = steps.post(runtime, runtime.link(name), day, context.run.run_id)
+            except GateClosed as error:
+                closed.append(str(error))
+        if closed:
+            for day, one in done.items():
+                context.log_event(
+                    dg.AssetMaterialization(ledger_key(name), partition=str(day), metadata=metadata.of_posted([one]))
+                )
+            raise dg.Failure("; ".join(closed), allow_retries=False)
+        yield dg.MaterializeResult(asset_key=ledger_key(name), metadata=metadata.of_posted(list(done.values())))
 
     return post

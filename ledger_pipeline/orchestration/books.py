@@ -39,7 +39,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         ),
     ]
 
-    @dg.multi_asset(specs=specs, name="close_the_night", check_specs=[
+    @dg.multi_asset(specs=specs, name="close_the_night", backfill_policy=dg.BackfillPolicy.single_run(), check_specs=[
         dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
         dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
     ])  # fmt: skip
@@ -47,7 +47,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         runtime = ledger.runtime
-        day = date.fromisoformat(context.partition_key)
+        day = max(date.fromisoformat(key) for key in context.partition_keys)
         with runtime.database.connect("reader") as connection:
             rows = trial_balance.of_entities(connection, through=day)
             fates = fates_report.of_days(connection, day)

@@ -14,7 +14,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
     runtime = Runtime.from_file(config_path)
     partitions = jobs.partitions(runtime.config)
     made = [assets.of_connection(runtime.config, name, partitions) for name in jobs.enabled(runtime.config)]
-    nightly, books_job = jobs.jobs(runtime.config, partitions)
+    nightly, books_job = jobs.jobs(runtime.config)
     return dg.Definitions(
         assets=[*(a for group in made for a in group.assets), *books.assets(runtime.config, partitions)],
         asset_checks=[c for group in made for c in group.checks],

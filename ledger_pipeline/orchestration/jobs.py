@@ -30,19 +30,17 @@ def selection(name: str) -> dg.AssetSelection:
     return dg.AssetSelection.groups(name)
 
 
-def jobs(config: LedgerConfig, parts: dg.PartitionsDefinition) -> tuple[AssetJob, AssetJob]:
+def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
     """(nightly: every connection's assets, asked for one connection a run; books: what follows)."""
     nightly = dg.define_asset_job(
         "nightly",
         dg.AssetSelection.groups(*enabled(config)),
-        partitions_def=parts,
         description="Pull, stage, check and post. The schedule asks for one run per connection, so that none holds another up.",
         executor_def=dg.in_process_executor,
     )
     books = dg.define_asset_job(
         "books",
         dg.AssetSelection.groups("books"),
-        partitions_def=parts,
         description="The trial balance and the fates of a night, with the connections that are missing.",
         executor_def=dg.in_process_executor,
     )

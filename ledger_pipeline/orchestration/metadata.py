@@ -1,5 +1,6 @@
 """What people see beside an asset: schemas, mappings, rows, money by currency. Never a payload, a name or a key."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.money import DIGITS, from_minor
 from ledger_pipeline.model.records import SQL, Record
 from ledger_pipeline.model.rules import RULES
+from ledger_pipeline.orchestration.steps import PostedDay
+from ledger_pipeline.store.raw import Pull
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> dg.MarkdownMetadataValue:
@@ -66,14 +69,49 @@ def rule_rows(record: str) -> list[Mapping[str, Any]]:
     return list(RULES[record].describe()) if record in RULES else []
 
 
-def money_of(record: Record, staged: pa.Table) -> dict[str, Any]:
+def of_pulls(pulls: Sequence[Pull]) -> dict[str, Any]:
+    """What a stream brought on the days of a run."""
+    expected = [pull.expected for pull in pulls]
+    return {
+        "dagster/row_count": sum(pull.records for pull in pulls),
+        "new or changed": sum(pull.landed for pull in pulls),
+        "repeated": sum(pull.repeated for pull in pulls),
+        "the source's own count": "not offered" if None in expected else sum(n or 0 for n in expected),
+        "pages": sum(pull.pages for pull in pulls),
+        "requests": sum(pull.calls for pull in pulls),
+        "retries": sum(pull.retries for pull in pulls),
+        "window (UTC)": f"{pulls[0].window_start} – {pulls[-1].window_end}",
+        **{f"note: {key}": str(value) for pull in pulls for key, value in pull.notes.items()},
+    }
+
+
+def of_posted(days: Sequence[PostedDay]) -> dict[str, Any]:
+    """What posting the days of a run appended, and what became of their records."""
+    fates: Counter[str] = Counter()
+    for day in days:
+        fates.update(day.fates)
+    posted = [day.posted for day in days]
+    return {
+        "dagster/row_count": sum(p.originals + p.corrected + p.reversed for p in posted),
+        "new entries": sum(p.originals for p in posted),
+        "corrected": sum(p.corrected for p in posted),
+        "reversals": sum(p.reversed for p in posted),
+        "already posted": sum(p.unchanged for p in posted),
+        "lines": sum(p.lines for p in posted),
+        "batches": ", ".join(str(p.batch_id) for p in posted if p.batch_id) or "none",
+        "fates": table([{"fate": f, "records": n} for f, n in sorted(fates.items())], ("fate", "records")),
+    }
+
+
+def money_of(record: Record, staged: Sequence[pa.Table]) -> dict[str, Any]:
     """Sums by currency of a record's money columns, as a table; nothing when there are no rows."""
     rows = []
     for amount, currency in record.money:
         sums: dict[str, int] = {}
-        for value, code in zip(staged[amount].to_pylist(), staged[currency].to_pylist(), strict=True):
-            if value is not None and code in DIGITS:
-                sums[code] = sums.get(code, 0) + value
+        for part in staged:
+            for value, code in zip(part[amount].to_pylist(), part[currency].to_pylist(), strict=True):
+                if value is not None and code in DIGITS:
+                    sums[code] = sums.get(code, 0) + value
         rows += [{"amount": amount, "currency": c, "total": f"{from_minor(s, c):,}"} for c, s in sorted(sums.items())]
     return {"money": table(rows, ("amount", "currency", "total"))} if rows else {}
 

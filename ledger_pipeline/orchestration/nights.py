@@ -17,9 +17,10 @@ from dagster._core.instance import InstanceRef  # no public way to name a base a
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.orchestration import jobs
-from ledger_pipeline.orchestration.alerts import sentence
+from ledger_pipeline.orchestration.alerts import send, sentence
 from ledger_pipeline.orchestration.build import build_defs
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.store import gate
 
 PACKAGED = Path(__file__).parent
 QUIET = {
@@ -84,8 +85,26 @@ class Nights:
             run_config=QUIET,
             **more,
         )
-        errors = [e.step_failure_data.error_display_string for e in result.get_step_failure_events()]
-        return Ran(name, day, result.run_id, result.success, "; ".join(sentence(e) for e in errors))
+        errors = [sentence(e.step_failure_data.error_display_string) for e in result.get_step_failure_events()]
+        if not result.success and name:
+            errors = self._closed(name, day) or errors
+        ran = Ran(name, day, result.run_id, result.success, "; ".join(errors))
+        if not ran.is_success:
+            alert = {"job": job.name, "connection": name or "–", "partition": day.isoformat(), "run_id": ran.run_id}
+            send(
+                self.runtime.config, alert | {"error": ran.error}
+            )  # sensors see only the runs that the daemon launched
+        return ran
+
+    def _closed(self, name: str, day: date) -> list[str]:
+        """Why the day's gate is closed; empty when it is open or was never reached."""
+        with self.runtime.database.connect("reader") as connection:
+            found = gate.read(connection, name, day)
+        return (
+            [f"the gate is closed: {reason}" for reason in found.verdict["closed_by"]]
+            if found and not found.is_open
+            else []
+        )
 
 
 _worker: Nights | None = None

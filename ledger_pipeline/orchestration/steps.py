@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -28,6 +30,18 @@ from ledger_pipeline.store.staging import Refusal
 
 LANDING_CHUNK = 20_000
 STAGING_CHUNK = 20_000
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: it would walk each of a chunk's many objects, none of which is in a cycle, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 # pull ------------------------------------------------------------------------------------------------------------------
@@ -60,9 +74,11 @@ def pull(
     for page in stream.read(request):
         waiting += [_item(stream, payload) for payload in page]
         if len(waiting) >= LANDING_CHUNK:
-            raw.land(runtime.database, pulled, waiting)
+            with _uncollected():
+                raw.land(runtime.database, pulled, waiting)
             waiting = []
-    raw.land(runtime.database, pulled, waiting)
+    with _uncollected():
+        raw.land(runtime.database, pulled, waiting)
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
     if client is not None:
@@ -99,7 +115,7 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
         for name in raw.seen_streams(connection, link.name, sync_date):
             plan = link.plans.get(name)
             stream = link.source.stream(name)
-            with runtime.database.connect("reader") as reading:
+            with runtime.database.connect("reader") as reading, _uncollected():
                 for chunk in raw.documents(reading, link.name, name, sync_date, STAGING_CHUNK):
                     _stage_chunk(connection, link, stream, plan, sync_date, chunk, result)
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
@@ -273,7 +289,7 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> PostedDa
     target = posting.Target(
         link.name, link.entity, chart.account_of, link.source.mapping_version, run_id, sync_date, runtime.clock()
     )
-    with runtime.database.connect() as connection:
+    with runtime.database.connect() as connection, _uncollected():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
         tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)

@@ -12,12 +12,14 @@ DECLARE
   role_name text;
 BEGIN
   FOREACH role_name IN ARRAY ARRAY['ledger_pipeline_owner', 'ledger_pipeline_writer', 'ledger_pipeline_reader'] LOOP
-    BEGIN
-      EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
-    EXCEPTION WHEN duplicate_object OR unique_violation THEN
-      NULL;  -- roles belong to the whole server; another database may have made them
-    END;
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = role_name) THEN
+      BEGIN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN
+        NULL;  -- roles belong to the whole server; another database made them in this moment
+      END;
+    END IF;
+    IF NOT pg_has_role(current_user, role_name, 'USAGE') THEN
       EXECUTE format('GRANT %I TO %I', role_name, current_user);  -- so that the pipeline's login may take the role
     END IF;
   END LOOP;
