@@ -67,13 +67,13 @@ def _text(columns: Sequence[Column], report: Report) -> pa.Array:
 
 
 def _upper(columns: Sequence[Column], report: Report) -> pa.Array:
-    out = []
-    for row, value in enumerate(columns[0]):
-        code = value.upper() if value else None
-        if code is not None and code not in DIGITS:
-            report.error(row, f"unknown currency {value!r} (not an active ISO 4217 code)")
-        out.append(code)
-    return pa.array(out, pa.string())
+    codes = {value: value.upper() if value else None for value in set(columns[0])}
+    unknown = {value for value, code in codes.items() if code is not None and code not in DIGITS}
+    if unknown:
+        for row, value in enumerate(columns[0]):
+            if value in unknown:
+                report.error(row, f"unknown currency {value!r} (not an active ISO 4217 code)")
+    return pa.array([codes[value] for value in columns[0]], pa.string())
 
 
 def _ints(columns: Sequence[Column], report: Report) -> pa.Array:

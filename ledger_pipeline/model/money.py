@@ -92,8 +92,11 @@ def column_to_minor(
 
     Returns (values, is_valid, errors by position). A position that is None in either column is invalid without an error.
     """
-    amount_array = pa.array([a if isinstance(a, str) or a is None else format(a, "f") for a in amounts], pa.string())
-    return _texts_to_minor(amount_array, pa.array(currencies, pa.string()))
+    try:
+        texts = pa.array(amounts, pa.string())
+    except pa.ArrowTypeError:  # Decimals
+        texts = pa.array([a if isinstance(a, str) or a is None else format(a, "f") for a in amounts], pa.string())
+    return _texts_to_minor(texts, pa.array(currencies, pa.string()))
 
 
 def _texts_to_minor(
@@ -102,7 +105,12 @@ def _texts_to_minor(
     values = np.zeros(len(amounts), np.int64)
     is_valid = np.zeros(len(amounts), np.bool_)
     errors: dict[int, str] = {}
-    for currency in pc.unique(currencies).to_pylist():
+    found = pc.unique(currencies).to_pylist()
+    if len(found) == 1 and found[0] in DIGITS and not amounts.null_count:  # as a rule: one currency, nothing absent
+        minor = _cast(amounts, DIGITS[found[0]])
+        if minor is not None:
+            return minor, np.ones(len(amounts), np.bool_), errors
+    for currency in found:
         mask = pc.and_kleene(pc.equal(currencies, currency), pc.is_valid(amounts))
         where = np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
         if currency is None or not len(where):

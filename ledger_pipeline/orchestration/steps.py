@@ -29,7 +29,7 @@ from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
 
 LANDING_CHUNK = 20_000
-STAGING_CHUNK = 20_000
+STAGING_CHUNK = 5_000
 
 
 @contextmanager
