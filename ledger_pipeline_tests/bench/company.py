@@ -44,9 +44,10 @@ class Till:
 
 @dataclass
 class Ran:
-    """Seconds by step, and the most memory that this process has held (MB)."""
+    """Wall clock and this process's CPU seconds by step, and the most memory that it has held (MB)."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
 
     @property
@@ -90,19 +91,23 @@ def run(database: Database, folder: Path, count: int, *, first: int = orders.FIR
     gc.collect()
     ran = Ran()
 
-    def timed(name: str, began: float, less: float = 0.0) -> None:
-        ran.seconds[name] = time.perf_counter() - began - less
+    def now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
-    began = time.perf_counter()
+    def timed(name: str, began: tuple[float, float], less: float = 0.0) -> None:
+        wall, cpu = now()
+        ran.seconds[name], ran.cpu[name] = wall - began[0] - less, cpu - began[1] - less
+
+    began = now()
     steps.pull(runtime, link, link.source.streams[0], DAY, "bench")
     timed("land", began, till.seconds)
-    began = time.perf_counter()
+    began = now()
     steps.stage(runtime, link, DAY, "bench")
     timed("stage", began)
-    began = time.perf_counter()
+    began = now()
     checked = steps.check(runtime, link, DAY, "bench")
     timed("check", began)
-    began = time.perf_counter()
+    began = now()
     posted = steps.post(runtime, link, DAY, "bench")
     timed("post", began)
     done = posted.posted.originals + posted.posted.unchanged

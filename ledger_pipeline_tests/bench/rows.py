@@ -54,7 +54,8 @@ def the_day(machine: Machine, sizes: Sizes) -> list[Row]:
     day, copy = statistics.median(ran.total for ran in days), statistics.median(bare)
     rerun = statistics.median(ran.total for ran in again)
     peak = max(ran.peak_mb for ran in [*days, *again])
-    spread = f"spread {min(r.total for r in days):.2f} to {max(r.total for r in days):.2f}"
+    pairs = sorted(ran.total / taken for ran, taken in zip(days, bare, strict=True))
+    spread = f"pair by pair {pairs[0]:.2f} x to {pairs[-1]:.2f} x; Python's CPU {statistics.median(sum(r.cpu.values()) for r in days):.2f} s"
     return [
         judged(
             "1", f"{sizes.orders:,} orders, raw to posted, against bare COPY", f"{day / copy:.2f} x", "<= 2.5 x", day <= 2.5 * copy,
