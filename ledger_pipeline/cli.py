@@ -211,6 +211,42 @@ def fates(
 
 
 @app.command()
+def verify(
+    entity: Annotated[str, typer.Option(help="Only this entity.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute hashes, chain, balances, references and fates; ends with 1 when anything was changed behind the books' back."""
+    from ledger_pipeline.cli_support import print_proof, prove
+
+    runtime = _runtime(config)
+    if entity and entity not in runtime.config.entities:
+        fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
+    proof = prove(runtime, entity or None)
+    _show(as_json, proof, lambda: print_proof(proof))
+    raise typer.Exit(1 if proof["count"] else 0)
+
+
+@app.command("export")
+def export_(
+    form: Annotated[str, typer.Option("--format", help="beancount or hledger.")],
+    entity: Annotated[str, typer.Option(help="Only this entity.")] = "",
+    output: Annotated[Path | None, typer.Option(help="File to write (default: standard output).")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """The complete journal for beancount or hledger."""
+    from ledger_pipeline.cli_support import write_journal
+    from ledger_pipeline.reports.export import FORMATS
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"{form!r} is no format; known are {', '.join(FORMATS)}")
+    runtime = _runtime(config)
+    if entity and entity not in runtime.config.entities:
+        fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
+    write_journal(runtime, "hledger" if form == "hledger" else "beancount", entity or None, output)
+
+
+@app.command()
 def quarantine(
     connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
     config: ConfigFile = None,

@@ -22,6 +22,7 @@ from ledger_pipeline.model.money import from_minor
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.nights import Ran
     from ledger_pipeline.orchestration.runtime import Runtime
+    from ledger_pipeline.reports.export import Format
 
 console = Console(highlight=False, soft_wrap=False)
 ORDER = ("posted", "ignored", "quarantined", "superseded", "reference")
@@ -386,6 +387,45 @@ def print_quarantine(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['sync_date']}  {row['connection']}/{row['stream']} {row['source_id']}\n    {row['path']}: {row['reason']}"
         )
     typer.echo(f"{len(rows)} in quarantine")
+
+
+def prove(runtime: Runtime, entity: str | None) -> dict[str, Any]:
+    """What `verify` recomputed and found, as plain data."""
+    from dataclasses import asdict
+
+    from ledger_pipeline.store.proof import verify
+
+    names = [name for name, connection in runtime.config.connections.items() if connection.entity == entity]
+    return asdict(verify(runtime.database, entity=entity, connections=names))
+
+
+def print_proof(proof: dict[str, Any]) -> None:
+    """Findings on stderr, one line each; then what was proven, and the heads that are worth noting elsewhere."""
+    for found in proof["findings"]:
+        typer.echo(f"error: {found['table']} {found['id']}: {found['what']}", err=True)
+    for head in proof["heads"]:
+        typer.echo(f"{head['entity']}: {head['chain_no']} batches, the last is {head['batch_id']}, hash {head['hash']}")
+    typer.echo(
+        f"{proof['batches']:,} batches, {proof['entries']:,} entries, {proof['lines']:,} lines and {proof['payloads']:,} payloads recomputed; "
+        f"{proof['pending']:,} payloads pending; {proof['count']:,} findings"
+    )
+
+
+def write_journal(runtime: Runtime, form: Format, entity: str | None, output: Path | None) -> None:
+    """The journal of one snapshot into a file, or to standard output."""
+    from ledger_pipeline.reports.export import journal
+
+    bases = {name: of.base_currency for name, of in runtime.config.entities.items()}
+    with runtime.database.connect("reader") as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        pieces = journal(connection, form, bases, entity=entity)
+        if output is None:
+            for piece in pieces:
+                typer.echo(piece, nl=False)
+            return
+        with output.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+    typer.echo(f"wrote {output}")
 
 
 def check_config(file: Path | None) -> tuple[list[str], dict[str, Any]]:
