@@ -260,7 +260,9 @@ def _ledger(
         op_tags={"ledger/connection": name},
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def post(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
+    def post(
+        context: dg.AssetExecutionContext, ledger: Ledger
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:
         runtime = ledger.runtime
         done: dict[date, steps.PostedDay] = {}
         closed: list[str] = []
@@ -271,9 +273,7 @@ def _ledger(
                 closed.append(str(error))
         if closed:
             for day, one in done.items():
-                context.log_event(
-                    dg.AssetMaterialization(ledger_key(name), partition=str(day), metadata=metadata.of_posted([one]))
-                )
+                yield dg.AssetMaterialization(ledger_key(name), partition=str(day), metadata=metadata.of_posted([one]))
             raise dg.Failure("; ".join(closed), allow_retries=False)
         yield dg.MaterializeResult(asset_key=ledger_key(name), metadata=metadata.of_posted(list(done.values())))
 

@@ -238,3 +238,28 @@ def test_a_failed_run_tells_where_to_look(office: Office, instance: dg.DagsterIn
     )
     assert "the gate is closed" in alert["error"]
     assert "\n" not in alert["error"]
+
+
+def test_a_backfill_is_one_run_and_a_closed_day_does_not_stop_the_open_ones(
+    office: Office, instance: dg.DagsterInstance
+) -> None:
+    office.deliver("good", 30)
+    lines = [f"2026-10-06,{n}.001,odd {n}" for n in range(20)]
+    (office.folder / "good" / "2026-10-06.csv").write_text("\n".join(["Date,Amount,Text", *lines]) + "\n")
+    (office.folder / "good" / "2026-10-07.csv").write_text("Date,Amount,Text\n2026-10-07,5.00,one\n")
+    ends = {"dagster/asset_partition_range_start": DAY, "dagster/asset_partition_range_end": "2026-10-07"}
+    result = office.repository.get_job("nightly").execute_in_process(
+        instance=instance, tags=ends, asset_selection=jobs.keys_of(office.runtime.config, "good"), raise_on_error=False
+    )
+    assert office.entries("good") == 31
+    assert not result.success
+    error = alerts.sentence(result.get_step_failure_events()[0].step_failure_data.error_display_string)
+    assert "good 2026-10-06: the gate is closed" in error
+    posted = [
+        e.partition
+        for e in result.get_asset_materialization_events()
+        if e.asset_key and e.asset_key.path[0] == "ledger"
+    ]
+    assert posted == [DAY, "2026-10-07"]
+    (gate,) = (e for e in result.get_asset_check_evaluations() if e.check_name == "gate")
+    assert (gate.passed, gate.severity) == (False, dg.AssetCheckSeverity.WARN)
