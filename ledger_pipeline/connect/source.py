@@ -100,7 +100,9 @@ class Stream:
     def identify(self, payload: bytes) -> tuple[str, datetime | None, int]:
         """(source id, the source's time of change, source rows); a record without a usable id is known by its content."""
         record_id, updated, units, *_ = self.keys(payload)
-        is_usable = record_id not in (None, "") and "\0" not in str(record_id)  # PostgreSQL's text can't hold a zero character
+        is_usable = record_id not in (None, "") and "\0" not in str(
+            record_id
+        )  # PostgreSQL's text can't hold a zero character
         source_id = str(record_id) if is_usable else "sha256:" + hashlib.sha256(payload).hexdigest()
         return source_id, instant(updated), int(units or 1)
 

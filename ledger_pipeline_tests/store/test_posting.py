@@ -187,6 +187,10 @@ def test_two_contents_of_a_record_on_a_day_post_the_newest(company: FakeCompany)
     company.prepare(order(total=1000, **OLDER), order(total=1300, **NEWER))
     company.post()
     assert kinds(company) == [("sale", "original", 1, None, 1300)]
+    assert company.rows("SELECT fate, count(*) FROM ops.fate GROUP BY 1 ORDER BY 1") == [
+        ("posted", 1),
+        ("superseded", 1),
+    ]
 
 
 def test_a_person_is_a_reference_and_posts_nothing(company: FakeCompany) -> None:
