@@ -46,12 +46,13 @@ class Machine:
     def drop(self, database: Database) -> None:
         self.execute(f"DROP DATABASE {name_of(database)} WITH (FORCE)")
 
-    def day(self, database: Database, count: int, *, rerun: bool = False) -> list[Ran]:
-        """A day in a process of its own; twice with `rerun`."""
+    def days(self, databases: Sequence[Database], count: int, *, rerun: bool = False) -> list[Ran]:
+        """A day in each database, one after the other in one process; each twice with `rerun`."""
         self.drop(self._warm)
         self._warm = self.database()
         self.execute("CHECKPOINT")
-        arguments = [database.url, str(count), "--warm", self._warm.url, *(["--rerun"] if rerun else [])]
+        urls = [database.url for database in databases]
+        arguments = [str(count), *urls, "--warm", self._warm.url, *(["--rerun"] if rerun else [])]
         command = [sys.executable, "-m", "ledger_pipeline_tests.bench.child", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=False)
         if done.returncode:

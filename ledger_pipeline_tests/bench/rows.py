@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 from ledger_pipeline_tests.bench import baseline, history, plain_text, requests_made
@@ -32,7 +33,7 @@ class Sizes:
 
 
 FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, 5)
-QUICK = Sizes(20_000, (10_000, 50_000), 1_000_000, 5_000, 10_000, 300, 3)
+QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, 3)
 
 
 def steps_of(runs: Sequence[Ran]) -> str:
@@ -46,7 +47,7 @@ def the_day(machine: Machine, sizes: Sizes) -> list[Row]:
     days, again, bare = [], [], []
     for _ in range(sizes.runs):
         database = machine.database()
-        first, second = machine.day(database, sizes.orders, rerun=True)
+        first, second = machine.days([database], sizes.orders, rerun=True)
         bare.append(baseline.seconds(machine, baseline.contents_of(database)))
         machine.drop(database)
         days.append(first)
@@ -69,24 +70,23 @@ def the_day(machine: Machine, sizes: Sizes) -> list[Row]:
 
 
 def growth(machine: Machine, sizes: Sizes) -> list[Row]:
-    """Row 4: time per order and peak memory by size; the largest size runs once, the others `runs` times."""
+    """Row 4: time per order and peak memory by size; the worst step from one size to the next counts (the largest runs once)."""
     medians: dict[int, float] = {}
     peaks: dict[int, float] = {}
     for size in sizes.growth:
-        repeats = 1 if size > 100_000 else sizes.runs
-        runs = []
-        for _ in range(repeats):
-            database = machine.database()
-            runs += machine.day(database, size)
+        repeats = sizes.runs if size < sizes.growth[-1] else 1
+        databases = [machine.database() for _ in range(repeats)]
+        runs = machine.days(databases, size)
+        for database in databases:
             machine.drop(database)
         medians[size] = statistics.median(ran.total for ran in runs)
         peaks[size] = max(ran.peak_mb for ran in runs)
-    smallest = sizes.growth[0]
     per_order = {size: taken / size for size, taken in medians.items()}
-    worst = max(value / per_order[smallest] for value in per_order.values())
+    worst = max(per_order[larger] / per_order[smaller] for smaller, larger in pairwise(sizes.growth))
     detail = "; ".join(f"{n:,}: {per_order[n] * 1e6:.0f} us an order, peak {mb(peaks[n])}" for n in sizes.growth)
+    detail += f"; {sizes.growth[-1]:,} ran once; below 1 the fixed costs of the smaller day outweigh any growth"
     return [
-        judged("4a", f"time per order, {_span(sizes)}", f"{worst:.2f} x", "<= 1.10 x", worst <= 1.1, detail),
+        judged("4a", f"time per order from size to size, {_span(sizes)}", f"{worst:.2f} x", "<= 1.10 x", worst <= 1.1, detail),
         judged("4b", f"peak memory, {_span(sizes)}", mb(max(peaks.values())), f"< {MEMORY_MB} MB", max(peaks.values()) < MEMORY_MB,
                "of the Python process; PostgreSQL's own is not in it"),
     ]  # fmt: skip
@@ -99,12 +99,11 @@ def _span(sizes: Sizes) -> str:
 def old_ledger(machine: Machine, sizes: Sizes) -> list[Row]:
     """Row 5: posting the same day into an empty ledger and into a long one, in turn."""
     full = history.template(machine, sizes.history_lines)
-    empty_runs, full_runs = [], []
-    for _ in range(sizes.runs):
-        for template, runs in (("template_bench", empty_runs), (full, full_runs)):
-            database = machine.database(template)
-            runs += machine.day(database, sizes.history_orders)
-            machine.drop(database)
+    databases = [machine.database(template) for _ in range(sizes.runs) for template in ("template_bench", full)]
+    runs = machine.days(databases, sizes.history_orders)
+    empty_runs, full_runs = runs[::2], runs[1::2]
+    for database in databases:
+        machine.drop(database)
     posts = [statistics.median(ran.seconds["post"] for ran in runs) for runs in (empty_runs, full_runs)]
     days = [statistics.median(ran.total for ran in runs) for runs in (empty_runs, full_runs)]
     ratio = posts[1] / posts[0]
