@@ -15,7 +15,7 @@ from ledger_pipeline_tests.bench.table import MISSED, Row, render
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ledger_pipeline_tests.bench")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, three runs; under two minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, three runs")
     parser.add_argument("--only", default="", help="measures by name: " + ", ".join(f.__name__ for f in rows.ALL))
     given = parser.parse_args()
     sizes = rows.QUICK if given.quick else rows.FULL
@@ -27,13 +27,14 @@ def main() -> int:
             started = time.monotonic()
             found += measure(here, sizes)
             print(f"{measure.__name__}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        durability = here.durability()
     print(render(found))
     missed = [row.number for row in found if row.verdict == MISSED]
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"\n{'quick' if given.quick else 'full'}: medians of {sizes.runs} runs, {time.monotonic() - began:.0f} s in all"
     )
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, Python {platform.python_version()}, fsync on")
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, Python {platform.python_version()}, {durability}")
     print(f"missed: {', '.join(missed)}" if missed else "every measured goal is met")
     return 1 if missed else 0
 

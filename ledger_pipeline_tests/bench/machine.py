@@ -37,6 +37,12 @@ class Machine:
         with psycopg.connect(self.server.url, autocommit=True, connect_timeout=10) as connection:
             connection.execute(statement)  # type: ignore[call-overload]
 
+    def durability(self) -> str:
+        """What the measured databases say about waiting for the disk: `fsync on, synchronous_commit on`."""
+        with self._warm.connect("owner") as connection:
+            names = ("fsync", "synchronous_commit")
+            return ", ".join(f"{name} {connection.execute(f'SHOW {name}').fetchone()[0]}" for name in names)  # type: ignore[index]
+
     def database(self, template: str = "template_bench") -> Database:
         """A fresh migrated database, or a copy of another one."""
         name = f"bench_{next(self._numbers)}"
