@@ -5,7 +5,7 @@ A role may carry a parameter (`order_clearing:stripe`); an account takes the exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -123,8 +123,3 @@ class Chart:
     def has(self, role: str) -> bool:
         """True when the chart has an account for the role."""
         return role in self.by_role or role.partition(":")[0] in self.by_role
-
-
-def roles_of(chart: Mapping[str, str]) -> list[str]:
-    """The known role names, sorted, for error messages."""
-    return sorted({role.partition(":")[0] for role in chart})
