@@ -224,7 +224,7 @@ def test_another_connection_with_the_same_ids_is_another_record(company: FakeCom
 
 
 def close(company: FakeCompany, *months: str) -> None:
-    with company.database.connect("writer") as connection:
+    with company.database.connect("owner") as connection:
         for month in months:
             connection.execute(
                 "INSERT INTO ledger.period (entity, month, state, changed_by) VALUES ('acme', %s, 'closed', 'me')",

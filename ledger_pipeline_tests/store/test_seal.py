@@ -246,7 +246,7 @@ def test_a_batch_takes_only_its_entitys_entries(books: Database) -> None:
 
 @pytest.mark.parametrize(("state", "is_taken"), [("open", True), ("closing", True), ("closed", False)])
 def test_a_closed_period_takes_no_entry(books: Database, state: str, is_taken: bool) -> None:
-    with books.connect() as connection:
+    with books.connect("owner") as connection:
         connection.execute(
             "INSERT INTO ledger.period (entity, month, state, changed_by) VALUES ('acme', '2026-10-01', %s, 'me'), "
             "('other', '2026-10-01', 'closed', 'me')",
@@ -346,6 +346,7 @@ def test_nothing_posted_or_landed_is_changed_or_removed(books: Database, table: 
     "statement",
     [
         "UPDATE ledger.period SET state = 'open'",
+        "INSERT INTO ledger.period (entity, month, state, changed_by) VALUES ('acme', '2026-10-01', 'closed', 'me')",
         "DELETE FROM ledger.period",
         "DELETE FROM ledger.account",
         "UPDATE ledger.account SET type = 'income'",
