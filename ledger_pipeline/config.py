@@ -16,8 +16,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ledger_pipeline.model import routing
 from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
 from ledger_pipeline.model.money import DIGITS
+from ledger_pipeline.model.routing import Route
 
 FILE_NAME = "ledger.yaml"
 
@@ -43,13 +45,25 @@ class AccountConfig(_Model):
     roles: tuple[str, ...] = ()
 
 
+class ClosingConfig(_Model):
+    """What a month may still show when it is closed."""
+
+    quarantine_limit: int = Field(0, ge=0)
+    """Quarantined records of the month's sync dates."""
+    clearing_days: int = Field(10, ge=0)
+    """How old, at the month's end, what stands on a clearing account may be."""
+
+
 class EntityConfig(_Model):
     """A legal company."""
 
     name: str
     base_currency: str
     time_zone: str
+    fiscal_year_start: int = Field(1, ge=1, le=12)
+    """Month in which its fiscal year begins."""
     accounts: tuple[AccountConfig, ...] = ()
+    closing: ClosingConfig = ClosingConfig()
 
     @field_validator("base_currency")
     @classmethod
@@ -76,6 +90,14 @@ class EntityConfig(_Model):
         return Chart([*DEFAULT_CHART, *(Account(a.code, a.name, a.type, a.roles) for a in self.accounts)])
 
 
+class RouteConfig(_Model):
+    """Records that another entity than the connection's books: those whose fields all hold one of the given values (`US-*` is a prefix)."""
+
+    entity: str
+    record: str = "sale"
+    when: dict[str, tuple[str, ...]] = Field(min_length=1)
+
+
 class ConnectionConfig(BaseModel):
     """One account at one source system; everything besides these keys is the source's own options."""
 
@@ -86,6 +108,13 @@ class ConnectionConfig(BaseModel):
     is_enabled: bool = True
     quarantine_limit: float = Field(0.1, ge=0, le=1)
     """Share of a day's records that may be quarantined before the gate closes."""
+    route: tuple[RouteConfig, ...] = ()
+    """The first route that fits says which entity books a record; without one it is the connection's own."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes as the model executes them."""
+        return tuple(Route(r.entity, r.record, tuple(r.when.items())) for r in self.route)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -104,6 +133,13 @@ class ScheduleConfig(_Model):
     """First sync date (YYYY-MM-DD) that partitions offer."""
 
 
+class RatesConfig(_Model):
+    """Where reference rates come from when the history that is built in ends."""
+
+    url: str = ""
+    """A zip or CSV in the ECB's form (eurofxref-hist.zip); empty: nothing is fetched."""
+
+
 class AlertsConfig(_Model):
     """Where a failed run is reported, besides the log."""
 
@@ -119,6 +155,7 @@ class LedgerConfig(_Model):
     entities: dict[str, EntityConfig]
     connections: dict[str, ConnectionConfig]
     schedule: ScheduleConfig = ScheduleConfig()
+    rates: RatesConfig = RatesConfig()
     alerts: AlertsConfig = AlertsConfig()
 
     def entity_of(self, connection: str) -> EntityConfig:
@@ -179,6 +216,7 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
     models: dict[int, type[BaseModel]] = {1: LedgerConfig}
     by_parent: dict[str, type[BaseModel]] = {
         "schedule": ScheduleConfig,
+        "rates": RatesConfig,
         "alerts": AlertsConfig,
         "entities": EntityConfig,
     }
@@ -214,6 +252,13 @@ def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources:
             mistakes.append(
                 _mistake(path, document, (*at, "source"), f"unknown source {connection.source!r}; known are {known}")
             )
+        for number, route in enumerate(connection.routes):
+            where = (*at, "route", number)
+            if route.entity not in config.entities:
+                known = ", ".join(config.entities)
+                mistakes.append(_mistake(path, document, where, f"unknown entity {route.entity!r}; known are {known}"))
+            elif wrong := routing.mistake(route):
+                mistakes.append(_mistake(path, document, where, wrong))
     return mistakes
 
 

@@ -37,6 +37,7 @@ DEFAULT_CHART: tuple[Account, ...] = (
         ("1160", "Processor balances", "processor_balance"),
         ("1170", "Processor reserves", "processor_reserve"),
         ("1180", "Disputes receivable", "dispute_receivable"),
+        ("1190", "Group companies", "intercompany"),
         ("1200", "Inventory", "inventory"),
         ("1300", "Prepaid expenses", "prepaid"),
         ("1400", "Input tax", "input_tax"),

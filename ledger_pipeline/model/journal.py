@@ -23,6 +23,7 @@ from ledger_pipeline.model.rules.rule import Post, Rule, When
 
 TRADING = "currency_trading"
 ROUNDING = "fx_rounding"
+INTERCOMPANY = "intercompany"
 
 Rates = Callable[[str, str, date], Fraction]
 """(currency, base, day) → base units per one unit of currency, in major units; raises LookupError where it isn't known."""
@@ -43,6 +44,18 @@ class Journal:
     rejected: pa.Table
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """An entity's part of records that two entities book: the one that sold, and the one whose connection collected the money.
+
+    `other` is, per row of the record, the entity on the other side; an empty text: this entity books the row whole. `is_collector`: which
+    side this entity is on. Its part is balanced by `intercompany:{other}`.
+    """
+
+    other: npt.NDArray[np.object_]
+    is_collector: bool
+
+
 _IGNORED = pa.schema([("raw_id", pa.int64()), ("source_id", pa.string()), ("reason", pa.string())])
 
 
@@ -54,8 +67,9 @@ def post(
     zone: str,
     rates: Rates,
     has_account: Callable[[str], bool] = lambda role: True,
+    share: Share | None = None,
 ) -> Journal:
-    """Apply a rule to a record's table and its parts'; nothing is read or written.
+    """Apply a rule to a record's table and its parts'; nothing is read or written. `share` says what of it this entity books (default: all).
 
     A row whose lines don't balance, that has no date, whose rate is unknown or whose role has no account is rejected by name;
     the others go on.
@@ -64,7 +78,7 @@ def post(
     reasons = _ignore_reasons(rule, head)
     occurred_on = local_dates(head, rule.record, zone)
     is_undated = np.asarray(occurred_on.is_null().to_numpy(zero_copy_only=False), np.bool_) & (reasons == "")
-    lines = _raw_lines(rule, tables, np.flatnonzero((reasons == "") & ~is_undated))
+    lines = _raw_lines(rule, tables, np.flatnonzero((reasons == "") & ~is_undated), share)
     lines = _merge(lines)
     lines, rejected = _convert(lines, head, occurred_on, base, rates)
     rejected |= {int(e): f"{RECORDS[rule.record].date_field} is absent" for e in np.flatnonzero(is_undated)}
@@ -117,7 +131,9 @@ def local_dates(table: pa.Table, record: str, zone: str) -> pa.Array:
     return pc.cast(pc.local_timestamp(pc.cast(column, pa.timestamp("us", zone))), pa.date32())
 
 
-def _raw_lines(rule: Rule, tables: Mapping[str, pa.Table], wanted: npt.NDArray[np.int64]) -> _Lines:
+def _raw_lines(
+    rule: Rule, tables: Mapping[str, pa.Table], wanted: npt.NDArray[np.int64], share: Share | None
+) -> _Lines:
     head = tables[rule.record]
     keep = np.zeros(len(head), np.bool_)
     keep[wanted] = True
@@ -130,8 +146,20 @@ def _raw_lines(rule: Rule, tables: Mapping[str, pa.Table], wanted: npt.NDArray[n
         mask = keep[entry] & (entry >= 0) if len(entry) else np.zeros(0, np.bool_)
         if spec.when is not None:
             mask &= _matches(table, spec.when) if spec.each is None else _matches(head, spec.when)[entry]
+        if share is not None and share.is_collector != spec.is_collected and len(entry):
+            mask &= (share.other == "")[entry]
         pieces += _post_lines(spec, table, entry, np.flatnonzero(mask))
+    if share is not None:
+        pieces += [_between(piece, share) for piece in pieces]
     return _Lines(*(np.concatenate([getattr(p, name) for p in pieces]) for name in _Lines.__slots__))
+
+
+def _between(lines: _Lines, share: Share) -> _Lines:
+    """What one side of a shared record owes the other for these lines; merged it is one line per entry and currency."""
+    other = share.other[lines.entry]
+    owed = lines.take(other != "")
+    role = np.array([f"{INTERCOMPANY}:{name}" for name in other[other != ""]], object)
+    return _Lines(owed.entry, role, owed.currency, -owed.amount, -owed.basis, owed.base)
 
 
 def _parent_positions(head: pa.Table, part: pa.Table) -> npt.NDArray[np.int64]:

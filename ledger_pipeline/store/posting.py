@@ -33,7 +33,11 @@ LINE_TEXT = ("entry_id", "line_no", "entity", "posted_on", "account", "role", "c
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who posts: the connection's entity, the accounts by role, and the run that is behind it."""
+    """Who posts: the connection, the entity, its accounts by role, and the run that is behind it.
+
+    `is_adjusting`: a person's act or a month-end run, which also posts into a period that is closing. `is_replay`: what was posted from the
+    same payload by an older mapping, rule or chart is corrected, too.
+    """
 
     connection: str
     entity: str
@@ -42,6 +46,8 @@ class Target:
     run_id: str
     sync_date: date
     at: datetime
+    is_adjusting: bool = False
+    is_replay: bool = False
 
 
 @dataclass(slots=True)
@@ -121,8 +127,7 @@ def _live(connection: Connection, target: Target, wanted: pa.Table, documents: p
     connection.execute("CREATE TEMP TABLE origins (stream text, origin_id text) ON COMMIT DROP")
     frames.write(connection, "pg_temp", "wanted", wanted.select(["record", "source_id"]))
     frames.write(connection, "pg_temp", "origins", documents.select(["stream", "origin_id"]))
-    connection.execute("ANALYZE wanted")
-    connection.execute("ANALYZE origins")
+    connection.execute("ANALYZE wanted, origins")
     query = sql.SQL(
         """
         SELECT DISTINCT ON (e.record, e.source_id, e.rule) e.entry_id, e.record, e.source_id, e.rule, e.version,
@@ -139,7 +144,9 @@ def _live(connection: Connection, target: Target, wanted: pa.Table, documents: p
          ORDER BY e.record, e.source_id, e.rule, e.version DESC
         """
     ).format(sql.Literal(target.connection), sql.Literal(target.entity))
-    return frames.read(connection, query, _LIVE)
+    live = frames.read(connection, query, _LIVE)
+    connection.execute("DROP TABLE wanted, origins")
+    return live
 
 
 @dataclass(slots=True)
@@ -191,7 +198,7 @@ def _build(
     connection: Connection, target: Target, wanted: pa.Table, lines: pa.Table, plan: _Plan
 ) -> tuple[pa.Table, pa.Table]:
     """Reversals first, then the new entries; their lines in the same order."""
-    closed = _closed_months(connection, target.entity)
+    closed = closed_months(connection, target)
     old_entries, old_lines = _reversals(connection, target, plan.reverse, closed)
     ids = np.asarray(_reserve(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
     old_ids, new_ids = ids[: len(plan.reverse)], ids[len(plan.reverse) :]
@@ -251,8 +258,13 @@ def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[byte
     return [known[raw_id] for raw_id in raw_ids]
 
 
-def _closed_months(connection: Connection, entity: str) -> set[date]:
-    rows = connection.execute("SELECT month FROM ledger.period WHERE entity = %s AND state = 'closed'", (entity,))
+def closed_months(connection: Connection, target: Target) -> set[date]:
+    """Months that take no entry of this target; they stay so, and no other closes, until the transaction ends."""
+    connection.execute("SELECT ledger.lock_periods(%s, false)", (target.entity,))
+    shut = ["closed"] if target.is_adjusting else ["closed", "closing"]
+    rows = connection.execute(
+        "SELECT month FROM ledger.period WHERE entity = %s AND state = ANY(%s)", (target.entity, shut)
+    )
     return {row[0] for row in rows}
 
 

@@ -10,7 +10,7 @@ SALE = Rule(
     version=1,
     doc="Dr what was paid and what is still owed, and discounts; Cr income and liabilities by line, and taxes.",
     posts=(
-        Post("debit", "{role}", "amount_minor", each="sale_tender", is_settled=True),
+        Post("debit", "{role}", "amount_minor", each="sale_tender", is_settled=True, is_collected=True),
         Post("debit", "accounts_receivable", "unpaid_minor"),
         Post("debit", "sales_discounts", "discount_minor", each="sale_line"),
         Post("credit", "{role}", "net_minor", each="sale_line"),
@@ -31,7 +31,7 @@ REFUND = Rule(
     posts=(
         Post("debit", "{role}", "amount_minor", each="refund_line"),
         Post("debit", "{role}", "amount_minor", each="refund_tax"),
-        Post("credit", "{role}", "amount_minor", each="refund_tender", is_settled=True),
+        Post("credit", "{role}", "amount_minor", each="refund_tender", is_settled=True, is_collected=True),
     ),
     ignores=(
         Ignore(When("state", ("test",)), "test order"),

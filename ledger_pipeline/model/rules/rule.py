@@ -24,6 +24,8 @@ class Post:
     `role` may hold `{column}`. The amount's sign follows `side`; a negative amount therefore lands on the other side.
     `is_settled`: the account is kept in the row's `settled_currency`; where that differs from the record's currency the line is
     posted in it, and the difference of currencies passes through `currency_trading`, at the rate that the two amounts state.
+    `is_collected`: it stays with the entity whose connection took the money when another entity books the record; what the two then owe
+    each other stands on `intercompany:{entity}` in both books.
     """
 
     side: Literal["debit", "credit"]
@@ -33,6 +35,7 @@ class Post:
     when: When | None = None
     is_settled: bool = False
     settled_amount: str = "settled_minor"
+    is_collected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
