@@ -1,4 +1,4 @@
-"""Proof that the books are what was posted: hashes, chain, balances, references and fates are recomputed from what the tables hold.
+"""Proof that the books are what was posted: hashes, chains, balances, references, periods and fates are recomputed from what the tables hold.
 
 It only reads, in one snapshot and in bounded chunks. What it can't see is a chain cut at its end together with every payload and fate that
 speaks of it; against that, note the heads (entity, number, hash) that a proof returns outside of the database.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from psycopg import sql
 
 from ledger_pipeline.model.journal import fingerprints
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.store import frames
+from ledger_pipeline.store import frames, periods
 from ledger_pipeline.store.database import Connection, Database
 from ledger_pipeline.store.posting import ENTRY_TEXT, LINE_TEXT, chain_hash, text_of
 
@@ -52,9 +52,23 @@ class Head:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class PeriodHead:
+    """The last event of an entity's periods; noted elsewhere, it tells later that no closing was cut off."""
+
+    entity: str
+    event_no: int
+    month: date
+    event: str
+    hash: str
+
+
 @dataclass(slots=True)
 class Proof:
-    """What was recomputed, in numbers, and what was found; `pending` are landed versions that no posting has decided yet."""
+    """What was recomputed, in numbers, and what was found.
+
+    `pending` are landed versions that no posting has decided yet; `closed` are the months whose lines were held against their closing.
+    """
 
     batches: int = 0
     entries: int = 0
@@ -64,6 +78,8 @@ class Proof:
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    closed: int = 0
+    period_heads: list[PeriodHead] = field(default_factory=list)
 
     def add(self, table: str, id_: object, what: str) -> None:
         """Another finding."""
@@ -84,6 +100,7 @@ def verify(
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         scope = {"entity": entity, "names": _connections(connection, entity, connections)}
         _chains(connection, proof, entity, chunk)
+        _periods(connection, proof, entity)
         _payloads(connection, proof, scope)
         _files(connection, proof, scope)
         for table, query in (*_REFERENCES, *_CORRECTIONS, *_FATES):
@@ -302,6 +319,20 @@ def _check_fingerprints(
     for entry_id, stored, found in rows:
         if found.hex() != stored:
             proof.add("ledger.entry", entry_id, "its day and lines don't have its fingerprint")
+
+
+# periods ---------------------------------------------------------------------------------------------------------------
+
+
+def _periods(connection: Connection, proof: Proof, entity: str | None) -> None:
+    """The chain of period events, the states that they come to, and the lines of closed months."""
+    for table, id_, what in periods.faults(connection, entity):
+        proof.add(table, id_, what)
+    events = periods.history(connection, entity)
+    last = {(event.entity, event.month): event.event for event in events}
+    proof.closed = sum(event == "closed" for event in last.values())
+    heads = {event.entity: event for event in events}
+    proof.period_heads = [PeriodHead(e.entity, e.event_no, e.month, e.event, e.hash.hex()) for e in heads.values()]
 
 
 # payloads --------------------------------------------------------------------------------------------------------------
