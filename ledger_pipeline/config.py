@@ -48,9 +48,9 @@ class AccountConfig(_Model):
 class ClosingConfig(_Model):
     """What a month may still show when it is closed."""
 
-    quarantine_limit: int = Field(0, ge=0)
+    quarantine_limit: int = Field(default=0, ge=0)
     """Quarantined records of the month's sync dates."""
-    clearing_days: int = Field(10, ge=0)
+    clearing_days: int = Field(default=10, ge=0)
     """How old, at the month's end, what stands on a clearing account may be."""
 
 
@@ -60,7 +60,7 @@ class EntityConfig(_Model):
     name: str
     base_currency: str
     time_zone: str
-    fiscal_year_start: int = Field(1, ge=1, le=12)
+    fiscal_year_start: int = Field(default=1, ge=1, le=12)
     """Month in which its fiscal year begins."""
     accounts: tuple[AccountConfig, ...] = ()
     closing: ClosingConfig = ClosingConfig()

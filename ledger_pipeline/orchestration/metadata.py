@@ -98,7 +98,7 @@ def of_posted(days: Sequence[PostedDay]) -> dict[str, Any]:
         "reversals": sum(p.reversed for p in posted),
         "already posted": sum(p.unchanged for p in posted),
         "lines": sum(p.lines for p in posted),
-        "batches": ", ".join(str(p.batch_id) for p in posted if p.batch_id) or "none",
+        "batches": ", ".join(str(b) for p in posted for b in p.batch_ids) or "none",
         "fates": table([{"fate": f, "records": n} for f, n in sorted(fates.items())], ("fate", "records")),
     }
 

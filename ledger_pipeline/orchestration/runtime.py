@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,16 @@ from typing import Any
 from ledger_pipeline import config as configuration
 from ledger_pipeline import sources
 from ledger_pipeline.config import ConfigError, LedgerConfig
+from ledger_pipeline.connect import fx
+from ledger_pipeline.connect.errors import ConnectError
 from ledger_pipeline.connect.mapping import Plan, Settings
 from ledger_pipeline.connect.source import Source
-from ledger_pipeline.store import embedded, schema
-from ledger_pipeline.store.database import Database
+from ledger_pipeline.model.journal import Rates
+from ledger_pipeline.model.routing import Route
+from ledger_pipeline.store import embedded, rates, schema
+from ledger_pipeline.store.database import Connection, Database
+
+log = logging.getLogger(__name__)
 
 BOOKS_DATABASE = "ledger"
 
@@ -34,6 +41,12 @@ class Link:
     plans: dict[str, Plan]
     settings: Settings
     quarantine_limit: float
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The entities whose books it feeds: its own first, then those that records are routed to."""
+        return tuple(dict.fromkeys((self.entity, *(route.entity for route in self.routes))))
 
     def window(self, sync_date: date) -> tuple[datetime, datetime]:
         """[start, end) in UTC of a sync date: the entity's calendar day, whatever the clocks do in it."""
@@ -51,6 +64,7 @@ class Runtime:
     folder: Path
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _rates_tried_at: datetime | None = None
 
     @classmethod
     def from_file(cls, path: Path | None = None) -> Runtime:
@@ -86,6 +100,39 @@ class Runtime:
                 self._links[name] = self._link(name)
             return self._links[name]
 
+    def rates(self, connection: Connection) -> Rates:
+        """The ECB's reference rates: those of the package, then those that were fetched into this database."""
+        return fx.ReferenceRates(rates.load(connection))
+
+    def refresh_rates(self) -> tuple[int, list[str]]:
+        """Fetch newer rates from `rates.url`; as `store.rates.keep`. Raises ConnectError, and ConfigError when no URL is given."""
+        url = str(configuration.resolve(self.config.rates.url))
+        if not url:
+            raise ConfigError(["rates.url is not set: there is nowhere to fetch rates from"])
+        quotes = fx.fetch(url)
+        with self.database.connect() as connection:
+            return rates.keep(connection, quotes, url, self.clock())
+
+    def refresh_rates_for(self, day: date) -> None:
+        """Fetch newer rates when a day's aren't known, at most once an hour and process; what fails is logged, and what needs them waits."""
+        if not self.config.rates.url or day <= fx.history_ends() or self._tried_rates_within_an_hour():
+            return
+        with self.database.connect("reader") as connection:
+            try:
+                self.rates(connection)("USD", "EUR", day)
+            except LookupError:
+                pass
+            else:
+                return
+        self._rates_tried_at = self.clock()
+        try:
+            self.refresh_rates()
+        except ConnectError as error:
+            log.warning("exchange rates could not be refreshed: %s", error)
+
+    def _tried_rates_within_an_hour(self) -> bool:
+        return self._rates_tried_at is not None and self.clock() - self._rates_tried_at < timedelta(hours=1)
+
     @cached_property
     def _links(self) -> dict[str, Link]:
         return {}
@@ -118,4 +165,5 @@ class Runtime:
             source.plans(options),
             Settings(name, options.model_dump()),
             connection.quarantine_limit,
+            connection.routes,
         )

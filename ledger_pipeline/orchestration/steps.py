@@ -6,22 +6,19 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
-from ledger_pipeline.connect.fx import ecb_rate
 from ledger_pipeline.connect.source import Request, Stream
-from ledger_pipeline.model import journal
-from ledger_pipeline.model.journal import Journal
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.model.rules import RULES
+from ledger_pipeline.orchestration import booking
+from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.store import gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
@@ -217,6 +214,8 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
         ]
         staging.refuse(connection, link.name, sync_date, "check", refusals, run_id=run_id, at=at)
         bad = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
+        for raw_id in staging.ignored_by_people(connection, bad):
+            del bad[raw_id]
         closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
         verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
         gate.write(
@@ -283,200 +282,85 @@ class PostedDay:
     units: Counter[str]
 
 
-def post(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> PostedDay:
+def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjusting: bool = False) -> PostedDay:
     """Post a checked day: one transaction, sealed, idempotent. Raises GateClosed when the day isn't what was checked."""
-    chart = runtime.config.entities[link.entity].chart
-    target = posting.Target(
-        link.name, link.entity, chart.account_of, link.source.mapping_version, run_id, sync_date, runtime.clock()
-    )
+    runtime.refresh_rates_for(sync_date)
     with runtime.database.connect() as connection, _uncollected():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
         tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
         gate.require(connection, link.name, sync_date, fingerprint)
-        _ensure_accounts(connection, link.entity, chart)
+        target = target_of(runtime, link, link.entity, sync_date, run_id, is_adjusting=is_adjusting)
         refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
         stale = posting.superseded(connection, target)
-        tables = {name: _without(table, set(refused) | stale) for name, table in tables.items()}
-        journals = {
-            record: journal.post(
-                RULES[record],
-                tables,
-                base=link.base_currency,
-                zone=str(link.zone),
-                rates=ecb_rate,
-                has_account=chart.has,
-            )
-            for record in link.source.records
-            if record in RULES
-        }
-        rejected = _reject(connection, link, sync_date, journals, documents, run_id, target)
-        entries, lines = _one_journal(journals, rejected)
-        decided = _without(documents, set(refused) | stale | rejected)
-        done = posting.post(connection, target, entries, lines, decided)
-        fates = _fates(documents, tables, journals, done, refused, rejected, stale, connection, link, sync_date)
+        tables = {name: without(table, set(refused) | stale) for name, table in tables.items()}
+        made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
+        _refuse(connection, link, sync_date, made, documents, run_id, target.at)
+        rejected = {raw_id for raw_id, _, _ in made.rejected}
+        decided = without(documents, set(refused) | stale | rejected)
+        done = append(runtime, connection, link, target, made, decided)
+        why = staging.refused_ids(connection, link.name, sync_date, ("posting",)) | refused
+        fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
         posting.decide(connection, target, fates)
-    counted = Counter(fates["fate"].to_pylist())
-    units: Counter[str] = Counter()
-    for fate, count in zip(fates["fate"].to_pylist(), fates["units"].to_pylist(), strict=True):
-        units[fate] += count
-    return PostedDay(done, counted, units)
+    return PostedDay(done, Counter(fates["fate"].to_pylist()), Counter(booking.sum_units(fates)))
 
 
-def _without(table: pa.Table, raw_ids: set[int]) -> pa.Table:
+def target_of(
+    runtime: Runtime,
+    link: Link,
+    entity: str,
+    sync_date: date,
+    run_id: str,
+    *,
+    is_adjusting: bool = False,
+    is_replay: bool = False,
+) -> posting.Target:
+    """The books of an entity, as this connection posts into them."""
+    chart = runtime.config.entities[entity].chart
+    return posting.Target(
+        *(link.name, entity, chart.account_of, link.source.mapping_version, run_id, sync_date, runtime.clock()),
+        is_adjusting=is_adjusting,
+        is_replay=is_replay,
+    )
+
+
+def append(
+    runtime: Runtime, connection: Connection, link: Link, target: posting.Target, made: Wanted, decided: pa.Table
+) -> posting.Posted:
+    """Post what is wanted in the books of every entity that the connection feeds, each in its own batch."""
+    done = posting.Posted()
+    for entity in sorted(made.by_entity):
+        chart = runtime.config.entities[entity].chart
+        posting.ensure_accounts(connection, entity, chart.accounts.values())
+        books = replace(target, entity=entity, account_of=chart.account_of)
+        done.add(posting.post(connection, books, *made.by_entity[entity], decided))
+    return done
+
+
+def without(table: pa.Table, raw_ids: set[int]) -> pa.Table:
+    """The rows of other payloads."""
     if not raw_ids or not table.num_rows:
         return table
     return table.filter(pc.invert(pc.is_in(table["raw_id"], value_set=pa.array(sorted(raw_ids), pa.int64()))))
 
 
-def _ensure_accounts(connection: Connection, entity: str, chart: Any) -> None:
-    """The ledger knows the accounts of the chart; a changed name is taken over, a code's type never changes."""
-    rows = [(entity, a.code, a.name, a.type) for a in chart.accounts.values()]
-    known = {
-        (r[0], r[1])
-        for r in connection.execute("SELECT code, name FROM ledger.account WHERE entity = %s", (entity,)).fetchall()
-    }
-    new = [row for row in rows if (row[1], row[2]) not in known]
-    for row in new:
-        connection.execute(
-            "INSERT INTO ledger.account (entity, code, name, type) VALUES (%s, %s, %s, %s) "
-            "ON CONFLICT (entity, code) DO UPDATE SET name = excluded.name",
-            row,
-        )
-
-
-def _reject(
+def _refuse(
     connection: Connection,
     link: Link,
     sync_date: date,
-    journals: dict[str, Journal],
+    made: Wanted,
     documents: pa.Table,
     run_id: str,
-    target: posting.Target,
-) -> set[int]:
-    """Quarantine what the rules refuse, and records that the same day delivers twice with different content."""
-    found = [
-        (raw_id, record, reason)
-        for record, made in journals.items()
-        for raw_id, reason in zip(made.rejected["raw_id"].to_pylist(), made.rejected["reason"].to_pylist(), strict=True)
+    at: datetime,
+) -> None:
+    """Quarantine what the rules refuse."""
+    row = {r: n for n, r in enumerate(documents["raw_id"].to_pylist())} if made.rejected else {}
+    streams, origins = documents["stream"], documents["origin_id"]
+    refusals = [
+        Refusal(r, streams[row[r]].as_py(), origins[row[r]].as_py(), record, "posting", reason)
+        for r, record, reason in made.rejected
     ]
-    for record, made in journals.items():
-        first: dict[str, bytes] = {}
-        for raw_id, source_id, print_ in zip(
-            made.entries["raw_id"].to_pylist(),
-            made.entries["source_id"].to_pylist(),
-            made.entries["fingerprint"].to_pylist(),
-            strict=True,
-        ):
-            if first.setdefault(source_id, print_) != print_:
-                found.append(
-                    (raw_id, record, f"{record} {source_id} was delivered before on this day with other content")
-                )
-    if found:
-        at = {r: row for row, r in enumerate(documents["raw_id"].to_pylist())}
-        streams, origins = documents["stream"].to_pylist(), documents["origin_id"].to_pylist()
-        refusals = [
-            Refusal(r, streams[at[r]], origins[at[r]], record, "posting", reason) for r, record, reason in found
-        ]
-    else:
-        refusals = []
-    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=target.at)
-    return {raw_id for raw_id, _, _ in found}
-
-
-_NO_ENTRIES = pa.schema(
-    [
-        ("raw_id", pa.int64()), ("record", pa.string()), ("source_id", pa.string()), ("rule", pa.string()), ("rule_version", pa.int64()),
-        ("occurred_on", pa.date32()), ("currency", pa.string()), ("line_count", pa.int64()), ("fingerprint", pa.binary(32)),
-    ]
-)  # fmt: skip
-_NO_LINES = pa.schema(
-    [
-        ("entry", pa.int64()), ("line_no", pa.int64()), ("role", pa.string()), ("currency", pa.string()),
-        ("amount_minor", pa.int64()), ("base_minor", pa.int64()),
-    ]
-)  # fmt: skip
-
-
-def _one_journal(journals: dict[str, Journal], rejected: set[int]) -> tuple[pa.Table, pa.Table]:
-    """All records' entries in one table, each identity once, without those of rejected payloads."""
-    entries, lines, offset = [_NO_ENTRIES.empty_table()], [_NO_LINES.empty_table()], 0
-    for made in journals.values():
-        entries.append(made.entries.cast(_NO_ENTRIES))
-        lines.append(made.lines.set_column(0, "entry", pc.add(made.lines["entry"], offset)).cast(_NO_LINES))
-        offset += made.entries.num_rows
-    all_entries, all_lines = pa.concat_tables(entries), pa.concat_tables(lines)
-    keep = np.ones(all_entries.num_rows, np.bool_)
-    if rejected:
-        keep &= ~np.isin(all_entries["raw_id"].to_numpy(), list(rejected))
-    keys = pc.binary_join_element_wise(all_entries["record"], all_entries["source_id"], "\x1f").to_pylist()
-    if len(set(keys)) < len(keys):
-        seen: set[str] = set()
-        for row in np.flatnonzero(keep).tolist():
-            keep[row] = keys[row] not in seen
-            seen.add(keys[row])
-    if keep.all():
-        return all_entries, all_lines
-    renumber = np.cumsum(keep) - 1
-    entry = np.asarray(all_lines["entry"].to_numpy(), np.int64)
-    mask = keep[entry] if len(entry) else np.zeros(0, np.bool_)
-    kept = all_lines.filter(pa.array(mask)).set_column(0, "entry", pa.array(renumber[entry[mask]], pa.int64()))
-    return all_entries.filter(pa.array(keep)), kept
-
-
-def _fates(
-    documents: pa.Table,
-    tables: dict[str, pa.Table],
-    journals: dict[str, Journal],
-    done: posting.Posted,
-    refused: dict[int, str],
-    rejected: set[int],
-    stale: set[int],
-    connection: Connection,
-    link: Link,
-    sync_date: date,
-) -> pa.Table:
-    """One fate per payload: quarantined before superseded before posted before ignored before reference."""
-    posted = {raw_id for made in journals.values() for raw_id in made.entries["raw_id"].to_pylist()}
-    reasons: dict[int, str] = {}
-    for made in journals.values():
-        for raw_id, reason in zip(made.ignored["raw_id"].to_pylist(), made.ignored["reason"].to_pylist(), strict=True):
-            reasons.setdefault(raw_id, reason)
-    why = staging.refused_ids(connection, link.name, sync_date, ("posting",)) | refused
-    fate: list[str] = []
-    reason_of: list[str] = []
-    for raw_id, is_gone in zip(documents["raw_id"].to_pylist(), documents["is_gone"].to_pylist(), strict=True):
-        if raw_id in refused or raw_id in rejected:
-            fate.append("quarantined")
-            reason_of.append(why.get(raw_id, ""))
-        elif raw_id in stale:
-            fate.append("superseded")
-            reason_of.append("a newer version of this record")
-        elif is_gone:
-            fate.append("ignored")
-            reason_of.append("removed at the source")
-        elif raw_id in posted:
-            fate.append("posted")
-            reason_of.append("")
-        elif raw_id in reasons:
-            fate.append("ignored")
-            reason_of.append(reasons[raw_id])
-        else:
-            fate.append("reference")
-            reason_of.append("")
-    return pa.table(
-        {
-            "raw_id": documents["raw_id"],
-            "stream": documents["stream"],
-            "source_id": documents["origin_id"],
-            "fate": pa.array(fate, pa.string()),
-            "reason": pa.array(reason_of, pa.string()),
-            "units": documents["units"],
-            "control_amount": documents["control_amount"],
-            "control_currency": documents["control_currency"],
-            "version_at": documents["version_at"],
-        }
-    )
+    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=at)
 
 
 # the whole day ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ the database seals it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from ledger_pipeline.model.accounts import Account
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection, lock
 
@@ -52,15 +53,34 @@ class Target:
 
 @dataclass(slots=True)
 class Posted:
-    """What a posting did, in numbers; `batch_id` is None when there was nothing to append."""
+    """What a posting did, in numbers; `batch_ids` has one batch per entity, and is empty when there was nothing to append."""
 
-    batch_id: int | None = None
+    batch_ids: list[int] = field(default_factory=list)
     originals: int = 0
     corrected: int = 0
     reversed: int = 0
     unchanged: int = 0
     lines: int = 0
     posted_raw_ids: set[int] = field(default_factory=set)
+
+    def add(self, other: Posted) -> None:
+        """Count another entity's posting in."""
+        self.batch_ids += other.batch_ids
+        for name in ("originals", "corrected", "reversed", "unchanged", "lines"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.posted_raw_ids |= other.posted_raw_ids
+
+
+def ensure_accounts(connection: Connection, entity: str, accounts: Iterable[Account]) -> None:
+    """The ledger knows the accounts of a chart; a changed name is taken over, a code's type never changes."""
+    known = set(connection.execute("SELECT code, name FROM ledger.account WHERE entity = %s", (entity,)).fetchall())
+    for account in accounts:
+        if (account.code, account.name) not in known:
+            connection.execute(
+                "INSERT INTO ledger.account (entity, code, name, type) VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT (entity, code) DO UPDATE SET name = excluded.name",
+                (entity, account.code, account.name, account.type),
+            )
 
 
 def superseded(connection: Connection, target: Target) -> set[int]:
@@ -88,7 +108,8 @@ def post(connection: Connection, target: Target, entries: pa.Table, lines: pa.Ta
     result = Posted()
     wanted = _with_documents(entries, documents)
     live = _live(connection, target, wanted, documents)
-    plan = _plan(wanted, live, documents)
+    moved = _moved(connection, target, live) if target.is_replay else None
+    plan = _plan(wanted, live, documents, moved)
     result.unchanged = plan.unchanged
     result.posted_raw_ids = set(entries["raw_id"].to_pylist())
     new_entries, new_lines = _build(connection, target, wanted, lines, plan)
@@ -98,7 +119,7 @@ def post(connection: Connection, target: Target, entries: pa.Table, lines: pa.Ta
     result.corrected = len(plan.new) - result.originals
     result.reversed = len(plan.reverse)
     result.lines = new_lines.num_rows
-    result.batch_id = _append(connection, target, new_entries, new_lines)
+    result.batch_ids = [_append(connection, target, new_entries, new_lines)]
     return result
 
 
@@ -158,7 +179,16 @@ class _Plan:
     unchanged: int
 
 
-def _plan(wanted: pa.Table, live: pa.Table, documents: pa.Table) -> _Plan:
+def _moved(connection: Connection, target: Target, live: pa.Table) -> set[int]:
+    """Live entries with a line on another account than its role's present one."""
+    rows = connection.execute(
+        "SELECT entry_id, role, account FROM ledger.line WHERE entry_id = ANY(%s)", (live["entry_id"].to_pylist(),)
+    )
+    return {entry_id for entry_id, role, account in rows if target.account_of(role) != account}
+
+
+def _plan(wanted: pa.Table, live: pa.Table, documents: pa.Table, moved: set[int] | None = None) -> _Plan:
+    """`moved` is given in a replay: then only equal lines on equal accounts count as unchanged, not an equal payload."""
     size = wanted.num_rows
     version, corrects = np.ones(size, np.int64), np.zeros(size, np.int64)
     if not live.num_rows:
@@ -177,7 +207,12 @@ def _plan(wanted: pa.Table, live: pa.Table, documents: pa.Table) -> _Plan:
             new.append(row)
             continue
         touched.add(at)
-        if last["is_live"][at] and (last["fingerprint"][at] == prints[row] or last["raw_id"][at] == raw_ids[row]):
+        is_same = last["fingerprint"][at] == prints[row]
+        if moved is None:
+            is_same = is_same or last["raw_id"][at] == raw_ids[row]
+        elif last["entry_id"][at] in moved:
+            is_same = False
+        if last["is_live"][at] and is_same:
             continue
         new.append(row)
         version[row], corrects[row] = last["version"][at] + 1, last["entry_id"][at]

@@ -163,3 +163,14 @@ def refused_ids(connection: Connection, name: str, sync_date: date, stages: Sequ
         (name, sync_date, list(stages)),
     )
     return dict(rows.fetchall())
+
+
+def ignored_by_people(connection: Connection, raw_ids: Iterable[int]) -> dict[int, str]:
+    """raw_id → `ignored by <name>: <reason>`, for those of the quarantined payloads that a person decided to leave out of the books."""
+    rows = connection.execute(
+        "SELECT raw_id, format('ignored by %%s: %%s', by_whom, reason) FROM ("
+        "SELECT DISTINCT ON (raw_id) * FROM ops.decision WHERE raw_id = ANY(%s) ORDER BY raw_id, decision_id DESC) d "
+        "WHERE decision = 'ignore'",
+        (list(raw_ids),),
+    )
+    return dict(rows.fetchall())

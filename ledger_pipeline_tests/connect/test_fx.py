@@ -6,12 +6,13 @@ import csv
 import io
 import zipfile
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.connect.fx import _history, ecb_rate
+from ledger_pipeline.connect.fx import ReferenceRates, _history, ecb_rate, is_business_day
 
 
 def test_a_published_rate_is_exact() -> None:
@@ -39,11 +40,14 @@ def test_a_currency_that_the_ecb_does_not_quote_is_refused(pair: tuple[str, str]
 
 def test_a_day_outside_the_history_is_refused() -> None:
     first, last = _history().bounds["USD"]
-    with pytest.raises(LookupError, match=f"no ECB rate for USD on 1998-12-31; the history covers {first} to {last}"):
+    with pytest.raises(LookupError, match=f"no ECB rate for USD on 1998-12-31; the history begins on {first}"):
         ecb_rate("EUR", "USD", date(1998, 12, 31))
-    with pytest.raises(LookupError, match="no ECB rate for USD"):
-        ecb_rate("EUR", "USD", date.fromordinal(last.toordinal() + 11))
-    assert ecb_rate("EUR", "USD", date.fromordinal(last.toordinal() + 10)) == ecb_rate("EUR", "USD", last)
+    after = date.fromordinal(last.toordinal() + 1)
+    while not is_business_day(after):
+        assert ecb_rate("EUR", "USD", after) == ecb_rate("EUR", "USD", last)
+        after = date.fromordinal(after.toordinal() + 1)
+    with pytest.raises(LookupError, match=f"no ECB rate for USD on {after}: that of {after} isn't known yet"):
+        ecb_rate("EUR", "USD", after)
 
 
 def test_every_rate_that_the_ecb_published_lately_is_taken_as_published(real_data: Path) -> None:
@@ -57,3 +61,21 @@ def test_every_rate_that_the_ecb_published_lately_is_taken_as_published(real_dat
                 row["Date"],
                 currency,
             )
+
+
+def test_a_fetched_rate_continues_the_history_and_never_changes_it() -> None:
+    _, last = _history().bounds["USD"]
+    day = date.fromordinal(last.toordinal() + 1)
+    while not is_business_day(day):
+        day = date.fromordinal(day.toordinal() + 1)
+    rates = ReferenceRates({day: {"USD": Decimal("1.2345")}, last: {"USD": Decimal("9.9")}})
+    assert rates("EUR", "USD", day) == Fraction("1.2345")
+    assert rates("EUR", "USD", last) == ecb_rate("EUR", "USD", last)
+    with pytest.raises(LookupError, match="GBP"):
+        rates("EUR", "GBP", day)
+
+
+@pytest.mark.parametrize("day", [date(2026, 4, 3), date(2026, 4, 6), date(2026, 5, 1), date(2026, 12, 25)])
+def test_target_holidays_are_no_business_days(day: date) -> None:
+    assert not is_business_day(day)
+    assert is_business_day(date(2026, 4, 2))

@@ -32,7 +32,7 @@ def test_a_second_run_of_the_week_posts_nothing(
     before = count(runtime, "SELECT count(*) FROM ledger.entry")
     again = run_days(runtime, sandbox, WEEK, clock_at=WEEK[-1])
     assert count(runtime, "SELECT count(*) FROM ledger.entry") == before
-    assert all(day.posted and day.posted.posted.batch_id is None for day in again)
+    assert all(day.posted and day.posted.posted.batch_ids == [] for day in again)
     landed = count(runtime, "SELECT count(*) FROM raw.record")
     run_days(runtime, sandbox, WEEK[:2], clock_at=WEEK[-1])
     assert count(runtime, "SELECT count(*) FROM raw.record") == landed

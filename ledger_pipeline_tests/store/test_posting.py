@@ -44,7 +44,7 @@ def kinds(company: FakeCompany) -> list[tuple[Any, ...]]:
 def test_a_day_is_posted_with_its_lineage(company: FakeCompany) -> None:
     done = company.run(order("o1", 1000), order("o2", 250)).posted
     assert done is not None
-    assert (done.posted.originals, done.posted.lines, done.posted.batch_id) == (2, 4, 1)
+    assert (done.posted.originals, done.posted.lines, done.posted.batch_ids) == (2, 4, [1])
     assert company.balances() == {"order_clearing:till": 1250, "sales": -1250}
     assert company.fates() == [("o1", "posted", ""), ("o2", "posted", "")]
     row = company.rows(
@@ -62,8 +62,8 @@ def test_an_unchanged_record_posts_nothing(company: FakeCompany) -> None:
     tomorrow = company.run(order(), day=NEXT).posted
     assert again is not None
     assert tomorrow is not None
-    assert (again.posted.batch_id, again.posted.unchanged) == (None, 1)
-    assert (tomorrow.posted.batch_id, tomorrow.posted.unchanged) == (None, 1)
+    assert (again.posted.batch_ids, again.posted.unchanged) == ([], 1)
+    assert (tomorrow.posted.batch_ids, tomorrow.posted.unchanged) == ([], 1)
     assert kinds(company) == [("sale", "original", 1, None, 1000)]
 
 
@@ -151,7 +151,7 @@ def test_an_older_version_that_arrives_late_is_superseded(company: FakeCompany) 
     company.run(order(total=1300, **NEWER), day=NEXT)
     late = company.run(order(total=1000, **OLDER), day=DAY).posted
     assert late is not None
-    assert late.posted.batch_id is None
+    assert late.posted.batch_ids == []
     assert kinds(company) == [("sale", "original", 1, None, 1300)]
     assert company.fates() == [("o1", "posted", ""), ("o1", "superseded", "a newer version of this record")]
 
@@ -161,7 +161,7 @@ def test_an_older_day_run_again_changes_nothing(company: FakeCompany) -> None:
     company.run(order(total=1300, **NEWER), day=NEXT)
     steps.stage(company.runtime, company.runtime.link("shop"), DAY, "test")
     steps.check(company.runtime, company.runtime.link("shop"), DAY, "test")
-    assert company.post(DAY).posted.batch_id is None
+    assert company.post(DAY).posted.batch_ids == []
     assert company.balances() == {"order_clearing:till": 1300, "sales": -1300}
     assert [fate for _, fate, _ in company.fates()] == ["superseded", "posted"]
 
@@ -271,13 +271,13 @@ def test_twenty_threads_post_a_day_once(company: FakeCompany) -> None:
     link = company.runtime.link("shop")
     together = threading.Barrier(20)
 
-    def post(_: int) -> int | None:
+    def post(_: int) -> list[int]:
         together.wait(20)
-        return steps.post(company.runtime, link, DAY, "test").posted.batch_id
+        return steps.post(company.runtime, link, DAY, "test").posted.batch_ids
 
     with ThreadPoolExecutor(20) as pool:
         batches = list(pool.map(post, range(20)))
-    assert sorted(batches, key=bool) == [None] * 19 + [1]
+    assert sorted(batches) == [[]] * 19 + [[1]]
     assert company.rows("SELECT count(*) FROM ledger.entry") == [(30,)]
 
 
