@@ -1,19 +1,20 @@
 """The sample company's own books, by another path than the pipeline: it walks the events and adds to a dict.
 
 Nothing here knows the pipeline's model or rules; exchange rates to the base currency are the ECB's (`company.rates`).
+A record is followed through the nights that saw it change; each change is posted where it is still allowed to.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 
-from ledger_pipeline.sandbox.company import Company
+from ledger_pipeline.sandbox.company import Company, changes
 from ledger_pipeline.sandbox.company.facts import day_bounds, local_day
 from ledger_pipeline.sandbox.company.rates import per_euro
 from ledger_pipeline.sandbox.events import (
@@ -27,6 +28,7 @@ from ledger_pipeline.sandbox.events import (
     StallReceipt,
     Tender,
 )
+from ledger_pipeline.sandbox.gains import Posting, currency_run, month_end
 
 THIRD_PARTY_GATEWAYS = frozenset({"stripe"})
 TENDER_ROLES = {"gift_card": "gift_card_liability", "shopify_store_credit": "store_credit_liability"}
@@ -92,6 +94,20 @@ class Line:
     base: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An entity's month (its first day) that was closed at an instant, after the currency run for it."""
+
+    entity: str
+    month: date
+    closed_at: datetime
+
+
+def night_of(day: date) -> datetime:
+    """When the records of a sync date are pulled: 05:30 UTC on the day after it."""
+    return datetime(day.year, day.month, day.day, 5, 30, tzinfo=UTC) + timedelta(days=1)
+
+
 @cache
 def _euro_rate(day: date, base_currency: str) -> Decimal:
     return per_euro(day, base_currency)
@@ -102,18 +118,59 @@ def half_even(value: Decimal) -> int:
 
 
 class Books:
-    """Balances by (entity, role, currency) and fates by (connection, stream)."""
+    """Balances by (entity, role, currency) and by day, and fates by (connection, stream)."""
 
-    def __init__(self, company: Company) -> None:
+    def __init__(self, company: Company, closings: Iterable[Closing] = ()) -> None:
         self.base_currency = {name: info.base_currency for name, info in company.entities.items()}
+        self.closings = sorted(closings, key=lambda closing: (closing.closed_at, closing.month, closing.entity))
         self.amounts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.bases: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self.postings: defaultdict[str, list[tuple[datetime, Posting]]] = defaultdict(list)
         self.fates: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.exceptions: list[Exceptional] = []
         self.matches: list[Match] = []
 
     def post(self, entity: str, day: date, lines: Iterable[Line]) -> None:
-        """One entry. Raises ValueError when it doesn't balance in a currency."""
+        """One entry, seen in the night of its own day. Raises ValueError when it doesn't balance in a currency."""
+        self.follow(entity, day, [(day, list(lines))])
+
+    def follow(self, entity: str, day: date, versions: Iterable[tuple[date, Sequence[Line]]]) -> None:
+        """A record of `day` through the nights that saw it: (sync date, its lines then); no lines: nothing is posted.
+
+        What changes is taken back and posted anew, each on its own day or on the first day of the first open month.
+        """
+        posted_on, posted = day, list[Posting]()
+        for night, lines in versions:
+            seen_at = night_of(night)
+            wanted = self._entry(entity, day, lines) if lines else []
+            if wanted == posted:
+                continue
+            if posted:
+                self._add(entity, self._open_day(entity, posted_on, seen_at), seen_at, posted, -1)
+                posted = []
+            if wanted:
+                posted_on, posted = self._open_day(entity, day, seen_at), wanted
+                self._add(entity, posted_on, seen_at, posted, 1)
+
+    def run_currencies(self) -> None:
+        """Post each closed month's currency gains, from what was in the books when it was closed."""
+        done: list[tuple[Closing, Posting]] = []
+        for closing in self.closings:
+            known = (line for seen_at, line in self.postings[closing.entity] if seen_at <= closing.closed_at)
+            base_currency = self.base_currency[closing.entity]
+            done += [(closing, line) for entry in currency_run(known, base_currency, closing.month) for line in entry]
+        for closing, line in done:
+            self._add(closing.entity, line.posted_on, closing.closed_at, [line], 1)
+
+    def _open_day(self, entity: str, day: date, at: datetime) -> date:
+        """`day`, or the first day of the first month after it that is open at that instant."""
+        closed = {one.month for one in self.closings if one.entity == entity and one.closed_at <= at}
+        while day.replace(day=1) in closed:
+            day = month_end(day.replace(day=1)) + timedelta(days=1)
+        return day
+
+    def _entry(self, entity: str, day: date, lines: Iterable[Line]) -> list[Posting]:
+        """The lines of one entry, one per role and currency, at the rates of `day`."""
         base_currency = self.base_currency[entity]
         amounts: defaultdict[tuple[str, str], int] = defaultdict(int)
         given: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -127,16 +184,19 @@ class Books:
                 converted[key] += line.amount
         per_currency: Counter[str] = Counter()
         missing = 0
-        for (role, currency), amount in amounts.items():
+        made = []
+        for (role, currency), amount in sorted(amounts.items()):
             per_currency[currency] += amount
             base = given[role, currency] + self._base(day, currency, converted[role, currency], base_currency)
-            self._add(entity, role, currency, amount, base)
+            if amount or base:
+                made.append(Posting(day, role, currency, amount, base))
             missing -= base
         if any(per_currency.values()):
             raise ValueError(f"an entry of {entity} on {day} misses {dict(per_currency)}: {dict(amounts)}")
         if missing:
             foreign = next(currency for currency in per_currency if currency != base_currency)
-            self._add(entity, "fx_rounding", foreign, 0, missing)
+            made.append(Posting(day, "fx_rounding", foreign, 0, missing))
+        return made
 
     def _base(self, day: date, currency: str, amount: int, base_currency: str) -> int:
         if currency == base_currency or amount == 0:
@@ -145,9 +205,12 @@ class Books:
             raise ValueError(f"no rate for {currency}: only EUR stands in the books without a conversion")
         return half_even(amount * _euro_rate(day, base_currency))  # both have two digits
 
-    def _add(self, entity: str, role: str, currency: str, amount: int, base: int) -> None:
-        self.amounts[entity, role, currency] += amount
-        self.bases[entity, role, currency] += base
+    def _add(self, entity: str, posted_on: date, seen_at: datetime, lines: Iterable[Posting], sign: int) -> None:
+        for line in lines:
+            amount, base = sign * line.amount, sign * line.base
+            self.amounts[entity, line.role, line.currency] += amount
+            self.bases[entity, line.role, line.currency] += base
+            self.postings[entity].append((seen_at, Posting(posted_on, line.role, line.currency, amount, base)))
 
     def fate(self, connection: str, stream: str, source_id: str, fate: str, reason: str = "") -> None:
         self.fates[connection, stream][fate] += 1
@@ -167,9 +230,29 @@ class Books:
         return Truth(through, balances, fates, tuple(exceptions), tuple(self.matches))
 
 
-def truth(company: Company, through: date) -> Truth:
-    """The company's books and fates: all events with a local date up to `through`, with states as of that day's end."""
-    books = Books(company)
+def truth(company: Company, through: date, closings: Iterable[Closing] = ()) -> Truth:
+    """The company's books and fates: all events with a local date up to `through`, with states as of that day's end.
+
+    `closings`: the months that were closed; what was seen later is posted after them, and each has its currency run.
+    """
+    return _walked(company, through, closings).truth(through)
+
+
+Daily = dict[tuple[str, str, str, date], tuple[int, int]]
+
+
+def daily(company: Company, through: date, closings: Iterable[Closing] = ()) -> Daily:
+    """The same books by entity, role, currency and day of posting: (amount, base), where either isn't zero."""
+    found: defaultdict[tuple[str, str, str, date], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for entity, postings in _walked(company, through, closings).postings.items():
+        for _, line in postings:
+            amount, base = found[entity, line.role, line.currency, line.posted_on]
+            found[entity, line.role, line.currency, line.posted_on] = (amount + line.amount, base + line.base)
+    return {key: sums for key, sums in found.items() if any(sums)}
+
+
+def _walked(company: Company, through: date, closings: Iterable[Closing]) -> Books:
+    books = Books(company, closings)
     for connection, info in company.connections.items():
         _, end = day_bounds(company.zone(connection), through)
         days = list(_days(company.start, through))
@@ -185,7 +268,14 @@ def truth(company: Company, through: date) -> Truth:
                 for receipt in company.stall_receipts(day):
                     books.fate(connection, "records", receipt.receipt_no, "posted")
                     books.post(info.entity, day, receipt_lines(receipt, info.currency))
-    return books.truth(through)
+    books.run_currencies()
+    return books
+
+
+def _nights(zone: str, instants: Iterable[datetime | None], end: datetime) -> Iterator[tuple[date, datetime]]:
+    """The local days on which something happened before `end`, each with the instant at which it ends."""
+    for day in sorted({local_day(zone, at) for at in instants if at is not None and at < end}):
+        yield day, day_bounds(zone, day)[1]
 
 
 def _days(first: date, last: date) -> Iterator[date]:
@@ -204,12 +294,17 @@ def _walk_orders(books: Books, company: Company, shop: str, days: list[date], en
         for order in company.orders(shop, day):
             fate, reason = order_fate(order, end)
             books.fate(shop, "orders", str(order.order_id), fate, reason)
+            zone = company.zone(shop)
+            states = [
+                (night, sale_lines(order, until) if order_fate(order, until)[0] == "posted" else [])
+                for night, until in _nights(zone, changes(order), end)
+            ]
+            books.follow(entity, day, states)
             if fate != "posted":
                 continue
-            books.post(entity, day, sale_lines(order, end))
             for refund in order.refunds:
                 if refund.at < end:
-                    books.post(entity, day, refund_lines(order, refund))
+                    books.post(entity, local_day(zone, refund.at), refund_lines(order, refund))
 
 
 def order_fate(order: Order, end: datetime) -> tuple[str, str]:
@@ -396,11 +491,14 @@ def _walk_bank(books: Books, company: Company, account: BankAccount, days: list[
             fate, reason = line_fate(line, end)
             if account.iban is None:
                 books.fate(connection, "transactions", line.line_id, fate, reason)
-            if fate == "posted":
-                books.post(entity, day, bank_entry(line, end))
-                if line.payout_id:
-                    source = payout_connections[line.payout_id]
-                    books.matches.append(Match(source, line.payout_id, connection, line.line_id))
+            states = [
+                (night, bank_entry(line, until) if line_fate(line, until)[0] == "posted" else [])
+                for night, until in _nights(company.zone(connection), (line.at, line.modified_at, line.removed_at), end)
+            ]
+            books.follow(entity, day, states)
+            if fate == "posted" and line.payout_id:
+                source = payout_connections[line.payout_id]
+                books.matches.append(Match(source, line.payout_id, connection, line.line_id))
 
 
 def line_fate(line: BankLine, end: datetime) -> tuple[str, str]:
