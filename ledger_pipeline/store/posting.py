@@ -504,3 +504,4 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
         """,
         {"connection": target.connection, "day": target.sync_date, "run": target.run_id, "at": target.at},
     )  # versions that the day's own pulls replaced before it was staged
+    connection.execute("DROP TABLE decided")
