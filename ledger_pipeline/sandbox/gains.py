@@ -27,16 +27,23 @@ MONETARY = frozenset(
 UNQUOTED = frozenset({"KWD"})
 """Currencies that the ECB doesn't quote; they keep the base amount that they are carried at."""
 
+Key = tuple[str, str]
+"""A pool's role and currency."""
+
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One line of one entry: `amount` in `currency`, `base` in the entity's base currency."""
+    """One line of one entry: `amount` in `currency`, `base` in the entity's base currency.
+
+    `record` numbers what it was posted for: what one record adds to a pool and takes back on the same day is one sum.
+    """
 
     posted_on: date
     role: str
     currency: str
     amount: int
     base: int
+    record: int = 0
 
 
 @dataclass(slots=True)
@@ -46,19 +53,19 @@ class Pool:
     amount: int = 0
     base: int = 0
 
-    def day(self, lines: Iterable[Posting]) -> int:
-        """Take in one day's lines; returns the realised gain in base (a loss is negative).
+    def day(self, movements: Iterable[tuple[int, int]]) -> int:
+        """Take in one day's (amount, base); returns the realised gain in base (a loss is negative).
 
         What enlarges the balance is added first, at its own base; what reduces it then leaves at the average.
         """
         debit = debit_base = credit = credit_base = 0
-        for line in lines:
-            if line.amount > 0:
-                debit, debit_base = debit + line.amount, debit_base + line.base
-            elif line.amount < 0:
-                credit, credit_base = credit - line.amount, credit_base - line.base
+        for amount, base in movements:
+            if amount > 0:
+                debit, debit_base = debit + amount, debit_base + base
+            elif amount < 0:
+                credit, credit_base = credit - amount, credit_base - base
             else:
-                self.base += line.base
+                self.base += base
         if self.amount > 0 or (self.amount == 0 and debit >= credit):
             return self._settle(1, debit, debit_base, credit, credit_base)
         return self._settle(-1, credit, credit_base, debit, debit_base)
@@ -106,13 +113,12 @@ def currency_run(postings: Iterable[Posting], base_currency: str, month: date) -
     `postings` are all of the entity's lines up to the month's end, in any order, without those of other currency runs.
     """
     last = month_end(month)
-    by_day: defaultdict[date, defaultdict[tuple[str, str], list[Posting]]] = defaultdict(lambda: defaultdict(list))
-    for posting in postings:
-        if posting.posted_on <= last and is_pooled(posting.role, posting.currency, base_currency):
-            by_day[posting.posted_on][posting.role, posting.currency].append(posting)
-    pools: defaultdict[tuple[str, str], Pool] = defaultdict(Pool)
+    by_day = _movements(
+        one for one in postings if one.posted_on <= last and is_pooled(one.role, one.currency, base_currency)
+    )
+    pools: defaultdict[Key, Pool] = defaultdict(Pool)
     for day in sorted(by_day):
-        gains = {key: pools[key].day(lines) for key, lines in by_day[day].items()}
+        gains = {key: pools[key].day(of_records.values()) for key, of_records in by_day[day].items()}
         if day >= month and any(gains.values()):
             yield _entry(day, gains, base_currency)
     differences = {
@@ -126,7 +132,17 @@ def currency_run(postings: Iterable[Posting], base_currency: str, month: date) -
         yield _entry(last + timedelta(days=1), back, base_currency)
 
 
-def _entry(day: date, gains: dict[tuple[str, str], int], base_currency: str) -> list[Posting]:
+def _movements(postings: Iterable[Posting]) -> dict[date, dict[Key, dict[int, tuple[int, int]]]]:
+    """(amount, base) by day, pool and record."""
+    found: dict[date, dict[Key, dict[int, tuple[int, int]]]] = {}
+    for one in postings:
+        of_records = found.setdefault(one.posted_on, {}).setdefault((one.role, one.currency), {})
+        amount, base = of_records.get(one.record, (0, 0))
+        of_records[one.record] = (amount + one.amount, base + one.base)
+    return found
+
+
+def _entry(day: date, gains: dict[Key, int], base_currency: str) -> list[Posting]:
     lines = []
     for (role, currency), gain in sorted(gains.items()):
         if gain:

@@ -129,6 +129,7 @@ class Books:
         self.fates: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.exceptions: list[Exceptional] = []
         self.matches: list[Match] = []
+        self.records = 0
 
     def post(self, entity: str, day: date, lines: Iterable[Line]) -> None:
         """One entry, seen in the night of its own day. Raises ValueError when it doesn't balance in a currency."""
@@ -139,6 +140,7 @@ class Books:
 
         What changes is taken back and posted anew, each on its own day or on the first day of the first open month.
         """
+        self.records += 1
         posted_on, posted = day, list[Posting]()
         for night, lines in versions:
             seen_at = night_of(night)
@@ -210,7 +212,8 @@ class Books:
             amount, base = sign * line.amount, sign * line.base
             self.amounts[entity, line.role, line.currency] += amount
             self.bases[entity, line.role, line.currency] += base
-            self.postings[entity].append((seen_at, Posting(posted_on, line.role, line.currency, amount, base)))
+            posting = Posting(posted_on, line.role, line.currency, amount, base, self.records)
+            self.postings[entity].append((seen_at, posting))
 
     def fate(self, connection: str, stream: str, source_id: str, fate: str, reason: str = "") -> None:
         self.fates[connection, stream][fate] += 1

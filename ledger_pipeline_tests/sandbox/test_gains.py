@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -15,8 +17,12 @@ OCTOBER = date(2025, 10, 1)
 CLEARING = "order_clearing:stripe"
 
 
+records = itertools.count()
+
+
 def line(day: int, amount: int, base: int, role: str = CLEARING, currency: str = "EUR") -> Posting:
-    return Posting(OCTOBER.replace(day=day), role, currency, amount, base)
+    """A line of a record of its own."""
+    return Posting(OCTOBER.replace(day=day), role, currency, amount, base, next(records))
 
 
 def run(*lines: Posting, base: str = "GBP") -> list[tuple[date, str, str, int, int]]:
@@ -53,7 +59,7 @@ def test_a_day_of_a_pool(
     before: tuple[int, int], lines: list[tuple[int, int]], gain: int, after: tuple[int, int]
 ) -> None:
     pool = Pool(*before)
-    assert pool.day(line(1, amount, base) for amount, base in lines) == gain
+    assert pool.day(lines) == gain
     assert (pool.amount, pool.base) == after
 
 
@@ -87,9 +93,19 @@ def test_yen_have_no_digits_and_dinars_no_rate() -> None:  # 1.1554 USD and 178.
     assert held == []
 
 
+def test_a_record_that_is_taken_back_and_posted_anew_on_one_day_moves_the_pool_by_the_difference() -> None:
+    held, old = line(2, 100, 80), line(1, 50, 45)
+    taken_back = replace(old, posted_on=held.posted_on, amount=-50, base=-45)
+    anew = replace(old, posted_on=held.posted_on, amount=60, base=54)
+    assert [e[4] for e in run(old, held, taken_back, anew) if e[0].day == 2] == []
+    by_another = replace(anew, record=next(records))
+    moved = [e[4] for e in run(old, held, taken_back, by_another) if e[:2] == (held.posted_on, CLEARING)]
+    assert moved == [2]  # 45 - 43: 179 × 50 / 210
+
+
 def test_only_the_months_own_days_are_posted_and_earlier_ones_count() -> None:
-    september = Posting(date(2025, 9, 30), CLEARING, "EUR", 100, 80)
-    settled = Posting(date(2025, 9, 30), CLEARING, "EUR", -50, -45)
+    september = Posting(date(2025, 9, 30), CLEARING, "EUR", 100, 80, next(records))
+    settled = Posting(date(2025, 9, 30), CLEARING, "EUR", -50, -45, next(records))
     found = run(september, settled, line(2, -50, -44))
     assert [(day, base) for day, role, _, _, base in found if role == CLEARING] == [(date(2025, 10, 2), 4)]
 
