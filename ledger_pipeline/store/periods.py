@@ -127,6 +127,15 @@ def all_of(connection: Connection, entity: str | None = None) -> list[Period]:
         return cursor.fetchall()
 
 
+def entries_by_month(connection: Connection, entity: str) -> dict[date, int]:
+    """How many entries are posted in each month (its first day) that has any."""
+    rows = connection.execute(
+        "SELECT date_trunc('month', posted_on)::date, count(*) FROM ledger.entry WHERE entity = %s GROUP BY 1 ORDER BY 1",
+        (entity,),
+    )
+    return dict(rows.fetchall())
+
+
 def history(connection: Connection, entity: str | None = None, month: date | None = None) -> list[Event]:
     """Every change in the order in which it happened; of one entity or all, of one month or all."""
     rows = connection.execute(
