@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import replay as replay_commands
+
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.runtime import Runtime
 
@@ -27,6 +30,12 @@ sandbox = typer.Typer(help="The sample company: its servers and its own books.",
 config_app = typer.Typer(help="ledger.yaml.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(config_app, name="config")
+rates_app = typer.Typer(help="Exchange rates.", no_args_is_help=True)
+app.add_typer(rates_app, name="rates")
+app.command()(replay_commands.preview)
+app.command()(replay_commands.replay)
+app.command()(currency_commands.revalue)
+rates_app.command()(currency_commands.refresh)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]

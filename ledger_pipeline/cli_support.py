@@ -31,11 +31,12 @@ ORDER = ("posted", "ignored", "quarantined", "superseded", "reference")
 def lines_of(error: Exception) -> list[str] | None:
     """What a person is told about an error that they can act on; None for one that keeps its traceback."""
     from ledger_pipeline.connect.errors import ConnectError
+    from ledger_pipeline.orchestration.replay import BooksChanged
     from ledger_pipeline.store.gate import GateClosed
 
     if isinstance(error, ConfigError):
         return error.mistakes
-    if isinstance(error, ConnectError | GateClosed):
+    if isinstance(error, ConnectError | GateClosed | BooksChanged):
         return [str(error)]
     if type(error).__name__ == "OperationalError":
         return [f"the database can't be reached: {str(error).splitlines()[0]}"]
@@ -165,7 +166,7 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
     """Fits eighty columns."""
     return Table(
         title=title,
@@ -179,7 +180,7 @@ def _table(title: str) -> Table:
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:
     """One line per connection, and the total."""
-    table = _table("What became of every record")
+    table = new_table("What became of every record")
     columns = ("pulled", "staged_rows", *ORDER, "entries")
     table.add_column("connection", no_wrap=True)
     for column in columns:
@@ -273,7 +274,7 @@ def print_balances(runtime: Runtime, rows: Sequence[dict[str, Any]]) -> None:
         own = [row for row in rows if row["entity"] == name]
         if not own:
             continue
-        table = _table(f"Trial balance: {entity.name} ({entity.base_currency})")
+        table = new_table(f"Trial balance: {entity.name} ({entity.base_currency})")
         table.add_column("account", no_wrap=True)
         table.add_column("name")
         for column in ("currency", "balance", "debit", "credit"):
@@ -323,7 +324,7 @@ def fate_rows(runtime: Runtime, first: date | None, last: date | None, name: str
 
 def print_fates(rows: Sequence[dict[str, Any]]) -> None:
     """One line per stream, fate and currency; the sums of a connection that counts in one currency below."""
-    table = _table("What became of every record")
+    table = new_table("What became of every record")
     for column in ("connection", "stream", "fate"):
         table.add_column(column, no_wrap=True)
     for column in ("records", "rows", "money"):

@@ -93,16 +93,15 @@ def lines_of(adjustments: Iterable[Adjustment], base_currency: str) -> list[tupl
 
     The pool takes the base amount only, `fx_gain_loss` the gain in base currency; `currency_trading` stands between.
     """
-    sums: dict[tuple[str, str], list[int]] = {}
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
 
     def add(role: str, currency: str, amount: int, base: int) -> None:
-        held = sums.setdefault((role, currency), [0, 0])
-        held[0] += amount
-        held[1] += base
+        held = sums.get((role, currency), (0, 0))
+        sums[role, currency] = (held[0] + amount, held[1] + base)
 
     for one in adjustments:
         add(one.role, one.currency, 0, one.base_minor)
         add("currency_trading", one.currency, 0, -one.base_minor)
         add("currency_trading", base_currency, one.base_minor, one.base_minor)
         add("fx_gain_loss", base_currency, -one.base_minor, -one.base_minor)
-    return [(*key, *value) for key, value in sorted(sums.items()) if value != [0, 0]]
+    return [(role, currency, *held) for (role, currency), held in sorted(sums.items()) if held != (0, 0)]

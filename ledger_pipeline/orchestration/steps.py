@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +29,7 @@ STAGING_CHUNK = 5_000
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """No garbage collection meanwhile: it would walk each of a chunk's many objects, none of which is in a cycle, again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -71,10 +70,10 @@ def pull(
     for page in stream.read(request):
         waiting += [_item(stream, payload) for payload in page]
         if len(waiting) >= LANDING_CHUNK:
-            with _uncollected():
+            with uncollected():
                 raw.land(runtime.database, pulled, waiting)
             waiting = []
-    with _uncollected():
+    with uncollected():
         raw.land(runtime.database, pulled, waiting)
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
@@ -109,12 +108,16 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
         staging.clear(connection, link.name, sync_date)
-        for name in raw.seen_streams(connection, link.name, sync_date):
-            plan = link.plans.get(name)
-            stream = link.source.stream(name)
-            with runtime.database.connect("reader") as reading, _uncollected():
-                for chunk in raw.documents(reading, link.name, name, sync_date, STAGING_CHUNK):
-                    _stage_chunk(connection, link, stream, plan, sync_date, chunk, result)
+        for name in raw.seen_streams(connection, link.name, sync_date, sync_date):
+            with runtime.database.connect("reader") as reading, uncollected():
+                for chunk in raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK):
+                    mapped = map_chunk(link, link.source.stream(name), chunk)
+                    result.documents += len(chunk)
+                    result.refusals += mapped.refusals
+                    staging.write(connection, link.name, sync_date, "document", mapped.documents)
+                    for record, table in mapped.tables.items():
+                        staging.write(connection, link.name, sync_date, record, table)
+                        result.rows[record] += table.num_rows
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
             connection,
@@ -128,45 +131,39 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     return result
 
 
-def _stage_chunk(
-    connection: Connection,
-    link: Link,
-    stream: Stream,
-    plan: Any,
-    sync_date: date,
-    chunk: list[raw.Document],
-    result: Staged,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class MappedChunk:
+    """Payloads as canonical rows by record, as documents (`staging.DOCUMENT`), and those that don't fit."""
+
+    documents: pa.Table
+    tables: dict[str, pa.Table]
+    refusals: list[Refusal]
+
+
+def map_chunk(link: Link, stream: Stream, chunk: list[raw.Document]) -> MappedChunk:
+    """Map landed payloads of a stream with the connection's present mapping."""
     controls = [stream.control_of(document.payload) for document in chunk]
     is_gone = [stream.is_gone(document.payload) for document in chunk]
-    staging.write(
-        connection,
-        link.name,
-        sync_date,
-        "document",
-        pa.table(
-            [
-                [d.raw_id for d in chunk], [stream.name] * len(chunk), [d.source_id for d in chunk],
-                pa.array([d.version_at for d in chunk], pa.timestamp("us", "UTC")), [d.units for d in chunk],
-                pa.array([c[0] for c in controls], pa.string()), pa.array([c[1] for c in controls], pa.string()),
-                is_gone,
-            ],
-            schema=staging.DOCUMENT,
-        ),
+    documents = pa.table(
+        [
+            [d.raw_id for d in chunk], [stream.name] * len(chunk), [d.source_id for d in chunk],
+            pa.array([d.version_at for d in chunk], pa.timestamp("us", "UTC")), [d.units for d in chunk],
+            pa.array([c[0] for c in controls], pa.string()), pa.array([c[1] for c in controls], pa.string()),
+            is_gone,
+        ],
+        schema=staging.DOCUMENT,
     )  # fmt: skip
-    result.documents += len(chunk)
-    chunk = [document for document, gone in zip(chunk, is_gone, strict=True) if not gone]
+    plan = link.plans.get(stream.name)
     if plan is None:
-        return
+        return MappedChunk(documents, {}, [])
+    chunk = [document for document, gone in zip(chunk, is_gone, strict=True) if not gone]
     mapped = plan.run([d.payload for d in chunk], [d.raw_id for d in chunk], link.settings)
-    for fault in mapped.faults:
-        document = chunk[fault.position]
-        result.refusals.append(
-            Refusal(document.raw_id, stream.name, document.source_id, fault.record, fault.path, fault.message)
-        )
-    for record, table in mapped.tables.items():
-        staging.write(connection, link.name, sync_date, record, table)
-        result.rows[record] += table.num_rows
+    refusals = [
+        Refusal(d.raw_id, stream.name, d.source_id, fault.record, fault.path, fault.message)
+        for fault in mapped.faults
+        for d in (chunk[fault.position],)
+    ]
+    return MappedChunk(documents, mapped.tables, refusals)
 
 
 # check -----------------------------------------------------------------------------------------------------------------
@@ -285,7 +282,7 @@ class PostedDay:
 def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjusting: bool = False) -> PostedDay:
     """Post a checked day: one transaction, sealed, idempotent. Raises GateClosed when the day isn't what was checked."""
     runtime.refresh_rates_for(sync_date)
-    with runtime.database.connect() as connection, _uncollected():
+    with runtime.database.connect() as connection, uncollected():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
         tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)

@@ -86,16 +86,29 @@ def ensure_accounts(connection: Connection, entity: str, accounts: Iterable[Acco
 def superseded(connection: Connection, target: Target) -> set[int]:
     """raw_ids of the staged day for which a newer version of the same record has already been decided (and not quarantined)."""
     rows = connection.execute(
-        """
-        SELECT d.raw_id FROM staging.document d
-         CROSS JOIN LATERAL (SELECT 1 FROM ops.fate f
-                              WHERE f.connection = d.connection AND f.stream = d.stream AND f.source_id = d.origin_id
-                                AND f.raw_id <> d.raw_id AND f.fate <> 'quarantined'
-                                AND (f.version_at, f.raw_id) > (d.version_at, d.raw_id) LIMIT 1) newer
-         WHERE d.connection = %(c)s AND d.sync_date = %(d)s
-        """,
+        f"SELECT d.raw_id FROM staging.document d {_NEWER} WHERE d.connection = %(c)s AND d.sync_date = %(d)s",
         {"c": target.connection, "d": target.sync_date},
     )
+    return {row[0] for row in rows}
+
+
+_NEWER = """
+    CROSS JOIN LATERAL (SELECT 1 FROM ops.fate f
+                         WHERE f.connection = %(c)s AND f.stream = d.stream AND f.source_id = d.origin_id
+                           AND f.raw_id <> d.raw_id AND f.fate <> 'quarantined'
+                           AND (f.version_at, f.raw_id) > (d.version_at, d.raw_id) LIMIT 1) newer
+"""
+
+
+def superseded_of(connection: Connection, target: Target, documents: pa.Table) -> set[int]:
+    """As `superseded`, for payloads that aren't staged: raw_id, stream, origin_id, version_at."""
+    connection.execute(
+        "CREATE TEMP TABLE given (raw_id bigint, stream text, origin_id text, version_at timestamptz) ON COMMIT DROP"
+    )
+    frames.write(connection, "pg_temp", "given", documents.select(["raw_id", "stream", "origin_id", "version_at"]))
+    connection.execute("ANALYZE given")
+    rows = connection.execute(f"SELECT d.raw_id FROM given d {_NEWER}", {"c": target.connection}).fetchall()
+    connection.execute("DROP TABLE given")
     return {row[0] for row in rows}
 
 
@@ -453,7 +466,8 @@ def text_of(table: pa.Table) -> bytes:
 def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
     """Write the fates of the decided payloads, and supersede older versions of those that are not quarantined.
 
-    `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at.
+    `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at, and sync_date where it isn't the
+    target's.
     """
     if not fates.num_rows:
         return
@@ -466,7 +480,8 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
         ("run_id", _same(target.run_id, size)),
         ("decided_at", pa.array([target.at] * size, pa.timestamp("us", "UTC"))),
     ):
-        full = full.append_column(name, value)
+        if name not in full.column_names:
+            full = full.append_column(name, value)
     frames.write(connection, "pg_temp", "decided", full)
     names = "raw_id, connection, stream, source_id, sync_date, fate, reason, units, control_amount, control_currency, version_at, run_id, decided_at"
     connection.execute(

@@ -181,9 +181,9 @@ class Document:
 
 
 def documents(
-    connection: Connection, connection_name: str, stream: str, sync_date: date, chunk: int = 20_000
+    connection: Connection, connection_name: str, stream: str, first: date, last: date, chunk: int = 20_000
 ) -> Iterator[list[Document]]:
-    """The newest content of each record that the pulls of a sync date saw, in chunks, in the order of landing."""
+    """The newest content of each record that the pulls of the sync dates saw, in chunks, in the order of landing."""
     with connection.cursor(name="documents") as cursor:
         cursor.itersize = chunk
         cursor.execute(
@@ -192,21 +192,22 @@ def documents(
               FROM (SELECT DISTINCT ON (source_id) raw_id, source_id, version_at
                       FROM (SELECT r.raw_id, r.source_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
                               FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-                             WHERE p.connection = %(connection)s AND p.stream = %(stream)s AND p.sync_date = %(day)s) seen
+                             WHERE p.connection = %(connection)s AND p.stream = %(stream)s
+                               AND p.sync_date BETWEEN %(first)s AND %(last)s) seen
                      ORDER BY source_id, version_at DESC, pull_id DESC, raw_id DESC) d
               JOIN raw.record r USING (raw_id)
              ORDER BY d.raw_id
             """,
-            {"connection": connection_name, "stream": stream, "day": sync_date},
+            {"connection": connection_name, "stream": stream, "first": first, "last": last},
         )
         while rows := cursor.fetchmany(chunk):
             yield [Document(*row) for row in rows]
 
 
-def seen_streams(connection: Connection, connection_name: str, sync_date: date) -> list[str]:
-    """Streams that were pulled for a sync date."""
+def seen_streams(connection: Connection, connection_name: str, first: date, last: date) -> list[str]:
+    """Streams that were pulled for the sync dates."""
     rows = connection.execute(
-        "SELECT DISTINCT stream FROM raw.pull WHERE connection = %s AND sync_date = %s ORDER BY stream",
-        (connection_name, sync_date),
+        "SELECT DISTINCT stream FROM raw.pull WHERE connection = %s AND sync_date BETWEEN %s AND %s ORDER BY stream",
+        (connection_name, first, last),
     )
     return [row[0] for row in rows]
