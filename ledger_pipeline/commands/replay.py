@@ -124,7 +124,7 @@ def _plain(one: Difference, entries: bool) -> dict[str, Any]:
 
 
 def _print(runtime: Runtime, found: Sequence[Difference], entries: bool) -> None:
-    from ledger_pipeline.cli_support import new_table, console
+    from ledger_pipeline.cli_support import console, new_table
     from ledger_pipeline.model.money import from_minor
 
     counts = new_table("Landed payloads against the books")
