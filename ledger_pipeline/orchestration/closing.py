@@ -158,7 +158,7 @@ def _examine(runtime: Runtime, entity: str, month: date) -> tuple[list[Check], _
 
 def _record(runtime: Runtime, entity: str, month: date, by: str, checks: Sequence[Check], seen: _Seen) -> Event | None:
     """Hash and close, alone; None when something that the checks depend on has changed since they looked."""
-    scope = {"entity": entity, "names": feeding(runtime, entity), "first": month, "last": periods.last_of(month)}
+    scope = {"entity": entity, "names": feeding(runtime.config, entity), "first": month, "last": periods.last_of(month)}
     with runtime.database.connect() as connection:
         periods.lock_alone(connection, entity)
         if _has_changed(connection, scope, seen):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ledger_pipeline import sources
-from ledger_pipeline.config import EntityConfig
+from ledger_pipeline.config import EntityConfig, LedgerConfig
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.orchestration import currency as currency_run
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -79,7 +79,7 @@ class Scope:
     @cached_property
     def connections(self) -> list[str]:
         """Those that feed the entity's books, also by a route, also those that are switched off."""
-        return feeding(self.runtime, self.entity)
+        return feeding(self.runtime.config, self.entity)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Of a query that may speak of %(entity)s, %(names)s (the connections), %(first)s and %(last)s (days)."""
@@ -87,12 +87,10 @@ class Scope:
         return self.connection.execute(query, scope).fetchall()
 
 
-def feeding(runtime: Runtime, entity: str) -> list[str]:
+def feeding(config: LedgerConfig, entity: str) -> list[str]:
     """Connections of the entity, and those that route records to it."""
     return [
-        name
-        for name, of in runtime.config.connections.items()
-        if entity in (of.entity, *(route.entity for route in of.routes))
+        name for name, of in config.connections.items() if entity in (of.entity, *(route.entity for route in of.routes))
     ]
 
 
