@@ -227,7 +227,7 @@ def _describe(connection: Connection, found: Difference, done: Posted) -> None:
     ):
         lines.setdefault(entry_id, []).append(Line(*line))
     found.changes = [
-        Change(*row[1:], tuple(lines[row[0]]))
+        Change(*(*row[1:], tuple(lines[row[0]])))
         for row in connection.execute(
             "SELECT entry_id, entity, connection, record, source_id, kind, occurred_on, posted_on, corrects_entry_id "
             "FROM ledger.entry WHERE batch_id = ANY(%s) ORDER BY entity, posted_on, record, source_id, kind DESC, entry_id",
