@@ -20,20 +20,30 @@ STALL_COLUMNS = ("receipt_no", "sold_at", "sku", "description", "quantity", "uni
 
 
 def write_files(company: Company, first: date, last: date, root: Path) -> list[Path]:
-    """Writes root/bank_eur/2026-10-05.camt.xml and root/stall_uk/2026-10-05.csv for each day, and the planted copy.
+    """Writes root/bank_eur/2026-10-05.camt.xml and root/stall_uk/2026-10-05.csv for each day, and the planted copy
+    and the planted late ones.
 
     Returns the paths in the order of writing. Files that are there are replaced with the same bytes.
     """
     written = []
     day = first
     while day <= last:
-        written.append(write_bank_statement(company, day, root / BANK_CONNECTION))
+        written += _write_statements(company, day, root / BANK_CONNECTION)
         if company.plan.has_duplicate_statement(day):
             again = root / BANK_CONNECTION / f"{day}-resent.camt.xml"
             _replace(again, written[-1].read_bytes())
             written.append(again)
         written.append(write_stall_csv(company, day, root / STALL_CONNECTION))
         day += timedelta(days=1)
+    return written
+
+
+def _write_statements(company: Company, day: date, folder: Path) -> list[Path]:
+    """What the bank delivers on a day: that day's statement, and one of weeks ago that is late."""
+    written = [write_bank_statement(company, day, folder)] if company.statement_arrives(day) == day else []
+    of = day - timedelta(days=company.plan.late_days)
+    if company.statement_arrives(of) == day:
+        written.append(write_bank_statement(company, of, folder, delivered_on=day))
     return written
 
 
@@ -54,19 +64,22 @@ def write_stall_csv(company: Company, day: date, folder: Path) -> Path:
     return path
 
 
-def write_bank_statement(company: Company, day: date, folder: Path) -> Path:
-    """One camt.053.001.02 document with one statement: opening + entries = closing balance, also on empty days."""
+def write_bank_statement(company: Company, day: date, folder: Path, delivered_on: date | None = None) -> Path:
+    """One camt.053.001.02 document with one statement: opening + entries = closing balance, also on empty days.
+
+    `delivered_on`: when it comes on another day than its own; the file is then named by that day.
+    """
     account = next(account for account in company.bank_accounts if account.connection == BANK_CONNECTION)
     ET.register_namespace("", NAMESPACE)
     document = ET.Element(f"{{{NAMESPACE}}}Document")
     message = _add(document, "BkToCstmrStmt")
-    created = f"{day + timedelta(days=1)}T01:30:00+02:00"
+    created = f"{(delivered_on or day) + timedelta(days=1)}T01:30:00+02:00"
     header = _add(message, "GrpHdr")
     _add(header, "MsgId", f"CAMT053-{account.mask}-{day:%Y%m%d}")
     _add(header, "CreDtTm", created)
     _statement(_add(message, "Stmt"), company, account, day, created)
     ET.indent(document)
-    path = folder / f"{day}.camt.xml"
+    path = folder / (f"{delivered_on}-late.camt.xml" if delivered_on else f"{day}.camt.xml")
     _replace(path, ET.tostring(document, encoding="UTF-8", xml_declaration=True))
     return path
 

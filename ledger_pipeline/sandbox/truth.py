@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -220,6 +220,15 @@ class Books:
         if fate in ("ignored", "quarantined"):
             self.exceptions.append(Exceptional(connection, stream, source_id, fate, reason))
 
+    def daily(self) -> dict[tuple[str, str, str, date], tuple[int, int]]:
+        """(amount, base) by entity, role, currency and day of posting, where either isn't zero."""
+        found: defaultdict[tuple[str, str, str, date], tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for entity, postings in self.postings.items():
+            for _, line in postings:
+                key = (entity, line.role, line.currency, line.posted_on)
+                found[key] = (found[key][0] + line.amount, found[key][1] + line.base)
+        return {key: sums for key, sums in found.items() if any(sums)}
+
     def truth(self, through: date) -> Truth:
         balances = tuple(
             Balance(*key, amount, self.bases[key])
@@ -238,25 +247,20 @@ def truth(company: Company, through: date, closings: Iterable[Closing] = ()) -> 
 
     `closings`: the months that were closed; what was seen later is posted after them, and each has its currency run.
     """
-    return _walked(company, through, closings).truth(through)
+    return walk(company, through, closings).truth(through)
 
 
-Daily = dict[tuple[str, str, str, date], tuple[int, int]]
-
-
-def daily(company: Company, through: date, closings: Iterable[Closing] = ()) -> Daily:
-    """The same books by entity, role, currency and day of posting: (amount, base), where either isn't zero."""
-    found: defaultdict[tuple[str, str, str, date], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for entity, postings in _walked(company, through, closings).postings.items():
-        for _, line in postings:
-            amount, base = found[entity, line.role, line.currency, line.posted_on]
-            found[entity, line.role, line.currency, line.posted_on] = (amount + line.amount, base + line.base)
-    return {key: sums for key, sums in found.items() if any(sums)}
-
-
-def _walked(company: Company, through: date, closings: Iterable[Closing]) -> Books:
+def walk(
+    company: Company,
+    through: date,
+    closings: Iterable[Closing] = (),
+    connections: Collection[str] | None = None,
+) -> Books:
+    """The same as books, which also know the days of posting; `connections`: only what comes from these."""
     books = Books(company, closings)
     for connection, info in company.connections.items():
+        if connections is not None and connection not in connections:
+            continue
         _, end = day_bounds(company.zone(connection), through)
         days = list(_days(company.start, through))
         if info.system == "shopify":
@@ -486,6 +490,9 @@ def _walk_bank(books: Books, company: Company, account: BankAccount, days: list[
     if account.iban is None:
         books.fate(connection, "accounts", account.account_id, "reference")
     for day in days:
+        arrives = company.statement_arrives(day) if account.iban is not None else day
+        if arrives > days[-1]:
+            continue
         lines = company.bank_lines(connection, account.account_id, day)
         if account.iban is not None:
             statement = f"{account.iban}-{day:%Y%m%d}"
@@ -495,7 +502,7 @@ def _walk_bank(books: Books, company: Company, account: BankAccount, days: list[
             if account.iban is None:
                 books.fate(connection, "transactions", line.line_id, fate, reason)
             states = [
-                (night, bank_entry(line, until) if line_fate(line, until)[0] == "posted" else [])
+                (max(night, arrives), bank_entry(line, until) if line_fate(line, until)[0] == "posted" else [])
                 for night, until in _nights(company.zone(connection), (line.at, line.modified_at, line.removed_at), end)
             ]
             books.follow(entity, day, states)

@@ -36,7 +36,7 @@ from .facts import (
     zone_of,
 )
 from .orders import REFUND_HORIZON_DAYS, Draft, OrderBuilder, ordinary_draft, refund_delays
-from .planted import HORIZON_DAYS, Plan
+from .planted import HORIZON_DAYS, LATE_DAYS, Plan
 
 T = TypeVar("T")
 _KEPT_OBJECTS = 400_000  # how many cached orders or transactions may stay in memory
@@ -72,11 +72,17 @@ class Company:
     """Harbour & Pine. Every list is of the events whose first instant lies on that local day, in order of time.
 
     `orders_per_day` is shopify_us's ordinary orders (planted ones come on top), shopify_uk has 5/8 of it;
-    8 to 150,000 (ValueError). All methods are pure; callers don't change what they get.
+    8 to 150,000 (ValueError). `late_days`: after how many days the late faults change. All methods are pure; callers
+    don't change what they get.
     """
 
     def __init__(
-        self, seed: int = 7, start: date = date(2026, 10, 5), orders_per_day: int = 40, faults: bool = True
+        self,
+        seed: int = 7,
+        start: date = date(2026, 10, 5),
+        orders_per_day: int = 40,
+        faults: bool = True,
+        late_days: int = LATE_DAYS,
     ) -> None:
         if not 8 <= orders_per_day <= 150_000:
             raise ValueError(f"orders_per_day is {orders_per_day}, it must be 8 to 150000")
@@ -87,7 +93,7 @@ class Company:
         self.connections: dict[str, ConnectionInfo] = dict(CONNECTIONS)
         self.bank_accounts: tuple[BankAccount, ...] = BANK_ACCOUNTS
         self._counts = {"shopify_us": orders_per_day, "shopify_uk": orders_per_day * 5 // 8}
-        self.plan = Plan(seed, start, self._counts, faults)
+        self.plan = Plan(seed, start, self._counts, faults, late_days)
         self._cache = DayCache()
         self._delays_cache = DayCache(4_000_000)  # small integers
         self._payouts_cache = DayCache(60)  # a payout names all its members
@@ -135,7 +141,7 @@ class Company:
             for index, delay in enumerate(self._delays(shop, made_on)):
                 if delay == back:
                     yield self._ordinary(shop, made_on, index)
-        for back in range(1, HORIZON_DAYS + 1):
+        for back in (*range(1, HORIZON_DAYS + 1), self.plan.late_days):
             for draft in self.plan.drafts(shop, day - timedelta(days=back)):
                 yield OrderBuilder(draft).build()
 
@@ -272,6 +278,10 @@ class Company:
         return self._cache.get(
             ("bank", connection, day), lambda: self._make_lines(self.account(connection, account_id), day)
         )
+
+    def statement_arrives(self, day: date) -> date:
+        """The sync date on which the EUR account's statement of a day is delivered."""
+        return day + timedelta(days=self.plan.late_days) if self.plan.has_late_statement(day) else day
 
     def account(self, connection: str, account_id: str) -> BankAccount:
         """Raises KeyError for an account that the connection doesn't have."""

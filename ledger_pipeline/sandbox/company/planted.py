@@ -1,6 +1,7 @@
 """The faults that are put into the sample company on purpose, each once in every seven days from the start.
 
 The schedule is by offset: day 0 is the start (and every seventh day after it). All of it is a pure function of the day.
+What changes so late that its month has been closed comes once in every 28 days, from the third week on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from .orders import DisputePlan, Draft, RefundPlan
 from .processor import payout_id, unknown_payment
 
 WEEK = 7
-HORIZON_DAYS = 6  # a planted order changes for the last time this many days after it was made
+HORIZON_DAYS = 6  # a planted order changes for the last time this many days after it was made, but for the late ones
+LATE_DAYS = 42
+"""Whatever day of its month it was made: a month that is closed on the 11th of the next one is closed by then."""
+_LATE_EVERY, _LATE_OFFSET, _LATE_STATEMENT_OFFSET = 28, 16, 18
 _QUIET_EUR_OFFSET = 1  # no EUR business at stripe_uk but one refund
 _FAILING_OFFSET = 2
 _DUPLICATE_STATEMENT_OFFSET = 3
@@ -28,9 +32,15 @@ Recipe = Callable[[Draft, Callable[..., datetime]], None]
 
 
 class Plan:
-    """The planted faults of a company that starts on `start`; `counts` are the ordinary orders a day by shop."""
+    """The planted faults of a company that starts on `start`; `counts` are the ordinary orders a day by shop.
 
-    def __init__(self, seed: int, start: date, counts: dict[str, int], is_on: bool) -> None:
+    `late_days`: after how many days what is late changes or arrives; more than HORIZON_DAYS (ValueError).
+    """
+
+    def __init__(self, seed: int, start: date, counts: dict[str, int], is_on: bool, late_days: int = LATE_DAYS) -> None:
+        if late_days <= HORIZON_DAYS:
+            raise ValueError(f"late_days is {late_days}, it must be more than {HORIZON_DAYS}")
+        self.late_days = late_days
         self.seed = seed
         self.start = start
         self.counts = counts
@@ -40,9 +50,16 @@ class Plan:
         """0 to 6; -1 where nothing is planted."""
         return (day - self.start).days % WEEK if self.is_on and day >= self.start else -1
 
+    def is_late(self, day: date, offset: int = _LATE_OFFSET) -> bool:
+        """True on the days of which something changes `late_days` later."""
+        return self.is_on and day >= self.start and (day - self.start).days % _LATE_EVERY == offset
+
     def drafts(self, shop: str, day: date) -> list[Draft]:
         """The day's planted orders; the first has the index after the last ordinary one."""
         recipes = _RECIPES.get((shop, self.offset(day)), ())
+        if self.is_late(day):
+            late = _LATE_RECIPES[shop]
+            recipes += tuple((kind, partial(recipe, late_days=self.late_days)) for kind, recipe in late)
         return [self._draft(shop, day, n, kind, recipe) for n, (kind, recipe) in enumerate(recipes)]
 
     def _draft(self, shop: str, day: date, n: int, kind: str, recipe: Recipe) -> Draft:
@@ -83,11 +100,18 @@ class Plan:
     def has_duplicate_statement(self, day: date) -> bool:
         return self.offset(day) == _DUPLICATE_STATEMENT_OFFSET
 
+    def has_late_statement(self, day: date) -> bool:
+        """True when the EUR account's statement of that day arrives `late_days` later."""
+        return self.is_late(day, _LATE_STATEMENT_OFFSET)
+
     def bank_lines(self, ledger: Ledger, day: date) -> list[BankLine]:
-        make = _BANK_RECIPES.get((ledger.account.connection, self.offset(day)))
-        if make is None:
-            return []
-        return make(ledger, day, partial(instant, ledger.zone, day))
+        connection, at = ledger.account.connection, partial(instant, ledger.zone, day)
+        recipes = [_BANK_RECIPES.get((connection, self.offset(day)))]
+        if connection == "plaid_uk" and self.is_late(day):
+            recipes.append(partial(_line_modified_late, late_days=self.late_days))
+        if connection == "bank_eur" and self.has_late_statement(day):
+            recipes.append(_line_of_late_statement)
+        return [line for make in recipes if make for line in make(ledger, day, at)]
 
     def planted(self, first: date, last: date) -> list[Planted]:
         """What is planted with an order, payout, line or file of a day from `first` to `last`, both included."""
@@ -139,6 +163,9 @@ class Plan:
         if self.has_duplicate_statement(day):
             kind = "duplicate_statement"
             found.append(Planted(kind, "bank_eur", "statements", f"{EUR_IBAN}-{day:%Y%m%d}", day, _NOTES[kind]))
+        if self.has_late_statement(day):
+            kind, shown_on = "statement_late", day + timedelta(days=self.late_days)
+            found.append(Planted(kind, "bank_eur", "statements", f"{EUR_IBAN}-{day:%Y%m%d}", shown_on, _NOTES[kind]))
         return found
 
 
@@ -148,6 +175,11 @@ def _local(connection: str, at: datetime) -> date:
 
 def _edited(draft: Draft, at: Callable[..., datetime]) -> None:
     draft.edit = (at(2, 11, 15), PRODUCT["PEN-BRS"])
+
+
+def _edited_late(draft: Draft, at: Callable[..., datetime], late_days: int) -> None:
+    draft.presentment, draft.country, draft.province = "CAD", "CA", "ON"
+    draft.edit = (at(late_days, 11, 25), PRODUCT["PEN-BRS"])
 
 
 def _gift_card_sold(draft: Draft, at: Callable[..., datetime]) -> None:
@@ -172,6 +204,11 @@ def _dispute_won(draft: Draft, at: Callable[..., datetime]) -> None:
 
 def _shopify_dispute_lost(draft: Draft, at: Callable[..., datetime]) -> None:
     draft.dispute = DisputePlan(at(2, 12, 45), at(5, 16), "lost")
+
+
+def _dispute_lost_late(draft: Draft, at: Callable[..., datetime], late_days: int) -> None:
+    draft.presentment, draft.country, draft.province, draft.gateway = "EUR", "IE", None, "stripe"
+    draft.dispute = DisputePlan(at(2, 12, 50), at(late_days, 15, 30), "lost")
 
 
 def _partial_refund(draft: Draft, at: Callable[..., datetime]) -> None:
@@ -265,6 +302,11 @@ _RECIPES: dict[tuple[str, int], tuple[tuple[str, Recipe], ...]] = {
     ("shopify_uk", 3): (("malformed_amount", _malformed_amount),),
 }
 
+_LATE_RECIPES: dict[str, tuple[tuple[str, Callable[..., None]], ...]] = {
+    "shopify_us": (("edited_late", _edited_late),),
+    "shopify_uk": (("dispute_lost_late", _dispute_lost_late),),
+}
+
 
 def _lines_1(ledger: Ledger, day: date, at: Callable[..., datetime]) -> list[BankLine]:
     booked_at = instant(ledger.zone, day + timedelta(days=1), 10, 20)
@@ -322,6 +364,21 @@ def _statement_twins(ledger: Ledger, day: date, at: Callable[..., datetime]) -> 
     ]
 
 
+def _line_modified_late(ledger: Ledger, day: date, at: Callable[..., datetime], late_days: int) -> list[BankLine]:
+    return [
+        ledger.line(day, "modified late", -48_60, "POS 5512 0093 BRISTOL", "uncategorised_expense", "GENERAL_MERCHANDISE",
+                    at(13, 40), modified_at=instant(ledger.zone, day + timedelta(days=late_days), 9, 40),
+                    modified_description="RYMAN LTD LONDON EC2", modified_role="office_supplies",
+                    fault="bank_line_modified_late"),
+    ]  # fmt: skip
+
+
+def _line_of_late_statement(ledger: Ledger, day: date, at: Callable[..., datetime]) -> list[BankLine]:
+    return [
+        ledger.line(day, "late", -640_00, "BUERO DIREKT GMBH", "office_supplies", "GENERAL_MERCHANDISE", at(12, 30))
+    ]
+
+
 _BANK_RECIPES: dict[tuple[str, int], Callable[[Ledger, date, Callable[..., datetime]], list[BankLine]]] = {
     ("plaid_us", 1): _lines_1,
     ("plaid_us", 2): _lines_2,
@@ -363,4 +420,8 @@ _NOTES = {
     "too_many_decimals": "amount 12.345 in USD",
     "identical_statement_lines": "two equal entries in one CAMT statement",
     "duplicate_statement": "one statement under two file names",
+    "edited_late": "a line is added to a CAD order six weeks later and the extra captured",
+    "dispute_lost_late": "a charge in EUR is disputed, and lost six weeks later",
+    "bank_line_modified_late": "the descriptor changes six weeks later, and the category with it",
+    "statement_late": "the statement of the day arrives six weeks later",
 }

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 API_VERSION = "2026-10"
 MUTATION_COST = 10
 DOC = "https://shopify.dev/api/usage/"
-SETTLED_DAYS = 10  # after which nothing of a day changes any more
+SETTLED_DAYS = 45  # after which nothing of a day changes any more
 PAYOUT_BACK_DAYS = 10  # how far back a payout's members may lie
 
 Args = dict[str, Any]
