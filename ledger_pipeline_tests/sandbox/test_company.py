@@ -460,6 +460,50 @@ def test_the_faults_come_again_in_the_second_week(company: Company) -> None:
     assert {row.kind for row in company.planted(FORTNIGHT[7], FORTNIGHT[13])} == PLANTED_KINDS
 
 
+LATE_KINDS = {"edited_late", "dispute_lost_late", "bank_line_modified_late", "statement_late"}
+
+
+def test_what_is_late_is_planted_once_in_four_weeks_and_changes_six_weeks_later(company: Company) -> None:
+    for first in (0, 28):
+        rows = company.planted(START + timedelta(days=first), START + timedelta(days=first + 27))
+        assert Counter(row.kind for row in rows if row.kind not in PLANTED_KINDS) == Counter(LATE_KINDS)
+
+
+def test_late_changes_are_seen_on_their_day_and_nowhere_between(company: Company) -> None:
+    made_on, changed_on = START + timedelta(days=16), START + timedelta(days=58)
+    (edited,) = (one for one in company.orders("shopify_us", made_on) if one.fault == "edited_late")
+    span = [START + timedelta(days=n) for n in range(16, 62)]
+    touched = [day for day in span if edited in company.orders_touched("shopify_us", day)]
+    assert touched == [made_on, changed_on]
+    assert (edited.presentment_currency, [line.added_at is not None for line in edited.lines][-1]) == ("CAD", True)
+    assert [
+        day
+        for day in span
+        for txn in company.processor_transactions("stripe_us", day)
+        if txn.order_id == edited.order_id
+    ] == [made_on, changed_on]
+    (dispute,) = (one for day in span[:7] for one in company.disputes("stripe_uk", day))
+    assert (dispute.settled_currency, dispute.outcome) == ("EUR", "lost")
+    assert dispute.decided_at is not None
+    assert dispute.decided_at.date() == changed_on
+    (line,) = (one for one in all_lines(company, [made_on]) if one.fault == "bank_line_modified_late")
+    assert line.modified_at is not None
+    assert (line.connection, line.modified_at.date()) == ("plaid_uk", changed_on)
+    assert [company.statement_arrives(day) - day for day in span[:4]] == [timedelta(n) for n in (0, 0, 42, 0)]
+
+
+def test_how_late_can_be_said_but_not_within_the_week() -> None:
+    (line,) = (
+        one
+        for one in all_lines(Company(late_days=9), [START + timedelta(days=16)])
+        if one.fault == "bank_line_modified_late"
+    )
+    assert line.modified_at is not None
+    assert line.modified_at.date() == START + timedelta(days=25)
+    with pytest.raises(ValueError, match="late_days is 6"):
+        Company(late_days=6)
+
+
 def test_the_edited_order_is_captured_twice(company: Company) -> None:
     order = the_order(company, "edited_order")
     added = [line for line in order.lines if line.added_at]

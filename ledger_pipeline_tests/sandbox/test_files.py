@@ -110,6 +110,23 @@ def test_a_week_of_files_holds_one_statement_twice(company: Company, tmp_path: P
     assert len(set(ids)) == 7
 
 
+def test_a_late_statement_comes_weeks_later_and_continues_the_day_before_its_own(
+    company: Company, tmp_path: Path
+) -> None:
+    (late,) = (p for p in company.planted(START, START + timedelta(days=27)) if p.kind == "statement_late")
+    own_day = START + timedelta(days=18)
+    assert late.day == own_day + timedelta(days=42)
+    assert [path.name for path in write_files(company, own_day, own_day, tmp_path)] == [f"{own_day}.csv"]
+    written = write_files(company, late.day, late.day, tmp_path)
+    assert [path.name for path in written] == [f"{late.day}.camt.xml", f"{late.day}-late.camt.xml", f"{late.day}.csv"]
+    before = statement(write_bank_statement(company, own_day - timedelta(days=1), tmp_path))
+    found = statement(written[1])
+    assert text(found, "c:Id") == late.source_id
+    assert text(found, "c:CreDtTm").startswith(str(late.day + timedelta(days=1)))
+    assert balance(found, "OPBD") == balance(before, "CLBD")
+    assert balance(found, "OPBD") + sum(map(signed, found.findall("c:Ntry", NAMES))) == balance(found, "CLBD")
+
+
 def test_writing_again_writes_the_same_bytes(company: Company, tmp_path: Path) -> None:
     once = {path: path.read_bytes() for path in write_files(company, WEEK[0], WEEK[-1], tmp_path)}
     assert {path: path.read_bytes() for path in write_files(Company(), WEEK[0], WEEK[-1], tmp_path)} == once

@@ -14,6 +14,7 @@ import pytest
 
 from ledger_pipeline.sandbox.company import Company
 from ledger_pipeline.sandbox.company.facts import day_bounds
+from ledger_pipeline.sandbox.company.rates import per_euro
 from ledger_pipeline.sandbox.events import (
     Money,
     Order,
@@ -24,7 +25,17 @@ from ledger_pipeline.sandbox.events import (
     Tax,
     Tender,
 )
-from ledger_pipeline.sandbox.truth import Books, Line, Truth, refund_lines, sale_lines, transaction_lines, truth
+from ledger_pipeline.sandbox.truth import (
+    Books,
+    Closing,
+    Line,
+    Truth,
+    refund_lines,
+    sale_lines,
+    transaction_lines,
+    truth,
+    walk,
+)
 
 START = date(2026, 10, 5)
 WEEK = [START + timedelta(days=n) for n in range(7)]
@@ -536,3 +547,99 @@ def test_truth_imports_nothing_of_the_code_that_it_judges() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# Closed months and currency runs
+
+OCTOBER, NOVEMBER = date(2025, 10, 1), date(2025, 11, 1)
+CLOSED = Closing("hp_uk", OCTOBER, datetime(2025, 11, 11, 7, tzinfo=UTC))
+
+
+def posted(books: Books, role: str) -> dict[date, tuple[int, int]]:
+    return {key[3]: sums for key, sums in books.daily().items() if key[1] == role}
+
+
+@pytest.fixture
+def closed() -> Books:
+    return Books(Company(), [CLOSED])
+
+
+def test_what_is_seen_before_the_close_stays_in_its_month(closed: Books) -> None:
+    entry = [Line("bank:1", "EUR", 100_00), Line("other_income", "EUR", -100_00)]
+    closed.follow(
+        "hp_uk", date(2025, 10, 30), [(date(2025, 11, 10), entry)]
+    )  # pulled on the 11th at 05:30, closed at 07:00
+    closed.follow("hp_uk", date(2025, 10, 30), [(date(2025, 11, 11), entry)])
+    closed.follow(
+        "hp_us", date(2025, 10, 30), [(date(2025, 11, 11), [replace(line, currency="USD") for line in entry])]
+    )
+    # 0.87955 GBP for one euro on 30 October, 0.8806 on 1 November: the rate is that of the record's own day
+    own = round(100_00 * per_euro(date(2025, 10, 30), "GBP"))
+    assert {key: sums for key, sums in closed.daily().items() if key[1] == "bank:1"} == {
+        ("hp_uk", "bank:1", "EUR", date(2025, 10, 30)): (100_00, own),
+        ("hp_uk", "bank:1", "EUR", NOVEMBER): (100_00, own),
+        ("hp_us", "bank:1", "USD", date(2025, 10, 30)): (100_00, 100_00),
+    }
+
+
+def test_a_late_change_is_taken_back_and_posted_anew_in_the_open_month(closed: Books) -> None:
+    old = [Line("bank:1", "GBP", -48_60), Line("uncategorised_expense", "GBP", 48_60)]
+    new = [Line("bank:1", "GBP", -48_60), Line("office_supplies", "GBP", 48_60)]
+    seen = [(date(2025, 10, 20), old), (date(2025, 10, 21), old), (date(2025, 12, 1), new), (date(2025, 12, 2), [])]
+    closed.follow("hp_uk", date(2025, 10, 20), seen)
+    assert posted(closed, "uncategorised_expense") == {
+        date(2025, 10, 20): (48_60, 48_60),
+        NOVEMBER: (-48_60, -48_60),
+    }
+    assert posted(closed, "office_supplies") == {}  # posted and taken back on the same day
+    assert posted(closed, "bank:1") == {date(2025, 10, 20): (-48_60, -48_60), NOVEMBER: (48_60, 48_60)}
+
+
+def test_several_closed_months_are_passed_over() -> None:
+    months = (OCTOBER, NOVEMBER, date(2025, 12, 1))
+    books = Books(Company(), [Closing("hp_uk", month, CLOSED.closed_at) for month in months])
+    books.follow(
+        "hp_uk", date(2025, 10, 20), [(date(2025, 12, 1), [Line("bank:1", "GBP", 1), Line("other_income", "GBP", -1)])]
+    )
+    assert list(posted(books, "bank:1")) == [date(2026, 1, 1)]
+
+
+def test_the_currency_run_is_of_what_was_there_when_the_month_was_closed(closed: Books) -> None:
+    entry = [Line("bank:1", "EUR", 100_00, 90_00), Line("other_income", "EUR", -100_00, -90_00)]
+    closed.follow("hp_uk", date(2025, 10, 30), [(date(2025, 10, 30), entry)])
+    closed.follow("hp_uk", date(2025, 10, 30), [(date(2025, 12, 1), entry)])
+    closed.run_currencies()
+    worth = round(100_00 * per_euro(date(2025, 10, 31), "GBP")) - 90_00
+    assert posted(closed, "bank:1") == {
+        date(2025, 10, 30): (100_00, 90_00),
+        date(2025, 10, 31): (0, worth),
+        NOVEMBER: (100_00, 90_00 - worth),
+    }
+    assert posted(closed, "fx_gain_loss") == {date(2025, 10, 31): (-worth, -worth), NOVEMBER: (worth, worth)}
+
+
+def test_closing_moves_entries_in_time_and_changes_no_amount() -> None:
+    company = Company(start=date(2025, 10, 13), orders_per_day=8, late_days=10)
+    through = date(2025, 11, 30)
+    closings = [Closing(entity, OCTOBER, datetime(2025, 11, 4, 7, tzinfo=UTC)) for entity in company.entities]
+    plain, moved = walk(company, through), walk(company, through, closings)
+    gains = ("fx_gain_loss", "currency_trading")
+    amounts = [
+        {key: amount for key, amount in books.amounts.items() if amount and key[1] not in gains}
+        for books in (plain, moved)
+    ]
+    assert amounts[0] == amounts[1]
+    assert moved.fates == plain.fates
+    assert moved.bases["hp_uk", "fx_gain_loss", "GBP"]
+    for entity in company.entities:
+        assert sum(base for key, base in moved.bases.items() if key[0] == entity) == 0
+    before = plain.daily()
+    adjusted = {key[:3] for key, sums in moved.daily().items() if key[3] == NOVEMBER and before.get(key) != sums}
+    assert ("hp_uk", "office_supplies", "EUR") in adjusted  # the late statement of 31 October
+    assert ("hp_us", "order_clearing:stripe", "CAD") in adjusted  # the order of 29 October that was edited late
+
+
+def test_only_the_connections_that_are_asked_for() -> None:
+    books = walk(Company(), WEEK[-1], connections=["bank_eur"])
+    assert {connection for connection, _ in books.fates} == {"bank_eur"}
+    assert {key[0] for key in books.amounts} == {"hp_uk"}
