@@ -5,7 +5,8 @@ Belongs here: how a statement looks in a file, and what keeps a spreadsheet from
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,12 +39,11 @@ def write(statements: Iterable[Statement], scope: Scope, form: Form, folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{scope.entity}_{{}}_{scope.first}_{scope.last}"
-    if form == "html":
-        path = folder / f"{stem.format('statements')}.html"
-        return _written(path, html.write(statements, scope, path))
-    if form == "xlsx":
-        path = folder / f"{stem.format('statements')}.xlsx"
-        return _written(path, excel.write(statements, scope, path))
+    if form in ("html", "xlsx"):
+        path = folder / f"{stem.format('statements')}.{form}"
+        with _whole(path) as part:
+            done = (html if form == "html" else excel).write(statements, scope, part)
+        return [Written(name, path, checks) for name, checks in done]
     if form == "json":
         return [_json(statement, folder / f"{stem.format(statement.name)}.json") for statement in statements]
     written = [_csv(statement, folder, stem) for statement in statements]
@@ -51,19 +51,28 @@ def write(statements: Iterable[Statement], scope: Scope, form: Form, folder: Pat
     return written
 
 
-def _written(path: Path, done: Iterable[tuple[str, tuple[Check, ...]]]) -> list[Written]:
-    return [Written(name, path, checks) for name, checks in done]
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A path to write to; what is there becomes the file at the end, and vanishes on an exception."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _json(statement: Statement, path: Path) -> Written:
-    plain.write(statement, path)
+    with _whole(path) as part:
+        plain.write(statement, part)
     return Written(statement.name, path, statement.checks)
 
 
 def _csv(statement: Statement, folder: Path, stem: str) -> Written:
-    paths = {
-        ties: folder / f"{stem.format(statement.name)}{'' if ties else '.DOES_NOT_TIE'}.csv" for ties in (True, False)
-    }
-    paths[not statement.ties].unlink(missing_ok=True)
-    delimited.write(statement, paths[statement.ties])
-    return Written(statement.name, paths[statement.ties], statement.checks)
+    name = stem.format(statement.name)
+    sound, unsound = folder / f"{name}.csv", folder / f"{name}.DOES_NOT_TIE.csv"
+    path, other = (sound, unsound) if statement.ties else (unsound, sound)
+    with _whole(path) as part:
+        delimited.write(statement, part)
+    other.unlink(missing_ok=True)
+    return Written(statement.name, path, statement.checks)

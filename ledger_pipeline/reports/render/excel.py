@@ -30,10 +30,15 @@ def write(statements: Iterable[Statement], scope: Scope, path: Path) -> list[tup
     book = Workbook(write_only=True)
     summary = book.create_sheet("Summary")
     done = []
-    for statement in statements:
-        _sheets(book, statement)
-        done.append(statement)
-    _summary(summary, scope, done)
+    try:
+        for statement in statements:
+            _sheets(book, statement)
+            done.append(statement)
+        _summary(summary, scope, done)
+    except BaseException:
+        for sheet in book.worksheets:
+            sheet.close()
+        raise
     book.save(path)
     return [(statement.name, statement.checks) for statement in done]
 
