@@ -136,6 +136,7 @@ MAPPINGS = (
             _map("occurred_at", "at", _TIME),
             _map("state", "state", _TEXT),
             _map("currency", "currency", _CURRENCY),
+            _map("jurisdiction", "country?", _TEXT),
             _map("total_minor", "total", _INT),
             Field("unpaid_minor", (), convert.constant(0)),
         ),
@@ -253,8 +254,16 @@ class FakeCompany:
     """An entity with connections at the fake source, a clock that the test sets, and the steps of a day."""
 
     def __init__(
-        self, database: Database, folder: Path, monkeypatch: Any, *, limit: float = 0.1, base: str = "USD"
+        self,
+        database: Database,
+        folder: Path,
+        monkeypatch: Any,
+        *,
+        limit: float = 0.1,
+        base: str = "USD",
+        route: Sequence[dict[str, Any]] = (),
     ) -> None:
+        """`route` are routes of the connection `shop`; the entity `other_ltd` (GBP, Tokyo's days) is there for them."""
         self.shelf = Shelf()
         self.now = datetime(2026, 10, 6, 5, tzinfo=UTC)
         source = fake_source(self.shelf)
@@ -263,9 +272,13 @@ class FakeCompany:
         config = LedgerConfig.model_validate(
             {
                 "database_url": database.url,
-                "entities": {"acme": {"name": "Acme", "base_currency": base, "time_zone": "UTC"}},
+                "entities": {
+                    "acme": {"name": "Acme", "base_currency": base, "time_zone": "UTC"},
+                    "other_ltd": {"name": "Other Ltd", "base_currency": "GBP", "time_zone": "Asia/Tokyo"},
+                },
                 "connections": {
-                    name: {"entity": "acme", "source": "fake", "quarantine_limit": limit} for name in ("shop", "other")
+                    "shop": {"entity": "acme", "source": "fake", "quarantine_limit": limit, "route": list(route)},
+                    "other": {"entity": "acme", "source": "fake", "quarantine_limit": limit},
                 },
                 "schedule": {"start": "2026-10-01"},
             }
