@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ import pytest
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.store import periods
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import Finding, Proof, verify
 from ledger_pipeline_tests.fakes import DAY, FakeCompany, gone, order
@@ -251,3 +252,138 @@ def test_more_findings_than_are_kept_are_counted() -> None:
         proof.add("ledger.line", n, "x")
     assert (proof.count, len(proof.findings)) == (1_005, 1_000)
     assert proof.findings[0] == Finding("ledger.line", "0", "x")
+
+
+# periods -----------------------------------------------------------------------------------------------------------
+
+OCTOBER = date(2026, 10, 1)
+
+
+def act(database: Database, event: periods.EventName, month: date = OCTOBER, entity: str = "acme") -> None:
+    with database.connect() as connection:
+        closed = periods.content(connection, entity, month) if event == "closed" else None
+        periods.record_event(
+            connection, entity, month, event, by="Ann", at=datetime(2026, 11, 3, tzinfo=UTC), reason="why", closed=closed
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shut(filled: Database, copy_of: Callable[[str], Database]) -> Database:
+    """acme's September (empty), and its October, closed twice; uk's October in closing."""
+    database = copy_of(urlsplit(filled.url).path.lstrip("/"))
+    for event, month in (
+        ("closing", 9),
+        ("closed", 9),
+        ("closing", 10),
+        ("closed", 10),
+        ("reopened", 10),
+        ("closing", 10),
+        ("closed", 10),
+    ):
+        act(database, event, date(2026, month, 1))  # type: ignore[arg-type]
+    act(database, "closing", entity="uk")
+    return database
+
+
+@pytest.fixture
+def closed(shut: Database, copy_of: Callable[[str], Database]) -> Database:
+    return copy_of(urlsplit(shut.url).path.lstrip("/"))
+
+
+def test_closed_months_are_proven(shut: Database) -> None:
+    proof = verify(shut)
+    assert (proof.findings, proof.closed) == ([], 2)
+    assert [(h.entity, h.event_no, h.month, h.event) for h in proof.period_heads] == [
+        ("acme", 7, OCTOBER, "closed"),
+        ("uk", 1, OCTOBER, "closing"),
+    ]
+
+
+CLOSED_EDITS = {
+    "an account in a closed month": (
+        ["UPDATE ledger.line SET account = '4100' WHERE entry_id = 1 AND role = 'sales'"],
+        [("ledger.period", "acme/2026-10", "its lines hash to"), ("ledger.batch", "1", "hash to")],
+    ),
+    "a line moved out of a closed month": (
+        ["UPDATE ledger.line SET posted_on = '2026-11-01' WHERE entry_id = 1 AND line_no = 1"],
+        [("ledger.period", "acme/2026-10", "was closed with 7 entries of 14 lines but holds 7 of 13")],
+    ),
+    "an entry moved out with its lines": (
+        ["UPDATE ledger.line SET posted_on = '2026-11-01' WHERE entry_id = 1", "UPDATE ledger.entry SET posted_on = '2026-11-01', is_prior_period = true WHERE entry_id = 1"],
+        [("ledger.period", "acme/2026-10", "was closed with 7 entries of 14 lines but holds 6 of 12")],
+    ),
+    "an entry added to an empty closed month": (
+        ["INSERT INTO ledger.line VALUES (99, 1, 'acme', '2026-09-30', '1000', 'bank', 'USD', 5, 5)"],
+        [("ledger.period", "acme/2026-09", "was closed with 0 entries of 0 lines but holds 1 of 1")],
+    ),
+    "a state": (
+        ["UPDATE ledger.period SET state = 'open' WHERE entity = 'acme' AND month = '2026-10-01'"],
+        [("ledger.period", "acme/2026-10", "it is open, but event 7 made it closed")],
+    ),
+    "who closed": (
+        ["UPDATE ledger.period SET changed_by = 'Bob' WHERE entity = 'acme' AND month = '2026-10-01'"],
+        [("ledger.period", "acme/2026-10", "who changed it and when isn't what event 7 says")],
+    ),
+    "a removed state": (
+        ["DELETE FROM ledger.period WHERE entity = 'acme' AND month = '2026-10-01'"],
+        [("ledger.period", "acme/2026-10", "it is missing, but event 7 made it closed")],
+    ),
+    "a state without an event": (
+        ["INSERT INTO ledger.period (entity, month, state, changed_by) VALUES ('uk', '2026-09-01', 'closed', 'me')"],
+        [("ledger.period", "uk/2026-09", "it is closed, but no event made it so")],
+    ),
+    "an event's person": (
+        ["UPDATE ledger.period_event SET by_whom = 'Bob' WHERE entity = 'acme' AND event_no = 4"],
+        [("ledger.period_event", "acme/4", "its hash isn't that of its fields and previous hash")],
+    ),
+    "an event's checks": (
+        ["UPDATE ledger.period_event SET checks = '[1]' WHERE entity = 'acme' AND event_no = 4"],
+        [("ledger.period_event", "acme/4", "its hash isn't that of its fields")],
+    ),
+    "an event's content hash and the line behind it": (
+        ["UPDATE ledger.period_event SET content_hash = sha256('') WHERE entity = 'acme' AND event_no = 7"],
+        [("ledger.period_event", "acme/7", "its hash isn't that of its fields"), ("ledger.period", "acme/2026-10", "its lines hash to")],
+    ),
+    "a removed event in the middle": (
+        ["DELETE FROM ledger.period_event WHERE entity = 'acme' AND event_no = 5"],
+        [("ledger.period_event", "acme/6", "the chain has a gap: number 6 comes after 4"),
+         ("ledger.period_event", "acme/6", "but event 4 has"), ("ledger.period_event", "acme/6", "it couldn't become closing")],
+    ),
+    "a removed first event": (
+        ["DELETE FROM ledger.period_event WHERE entity = 'acme' AND event_no = 1"],
+        [("ledger.period_event", "acme/2", "the chain has a gap: number 2 comes after 0"), ("ledger.period_event", "acme/2", "it is the first one left")],
+    ),
+    "a removed last event": (
+        ["DELETE FROM ledger.period_event WHERE entity = 'acme' AND event_no = 7"],
+        [("ledger.period", "acme/2026-10", "it is closed, but event 6 made it closing")],
+    ),
+    "every event of an entity": (
+        ["DELETE FROM ledger.period_event WHERE entity = 'uk'"],
+        [("ledger.period", "uk/2026-10", "it is closing, but no event made it so")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSED_EDITS)
+def test_a_superusers_edit_of_a_period_is_found_by_name(closed: Database, name: str) -> None:
+    statements, expected = CLOSED_EDITS[name]
+    edit(closed, *statements)
+    proof = verify(closed)
+    assert [e for e in expected if not is_in(proof, *e)] == [], proof.findings
+
+
+def test_a_period_is_proven_by_entity(closed: Database) -> None:
+    edit(closed, "UPDATE ledger.period_event SET by_whom = 'Bob' WHERE entity = 'uk'")
+    assert found(verify(closed, entity="uk")) == {("ledger.period_event", "uk/1"), ("ledger.period", "uk/2026-10")}
+    assert verify(closed, entity="acme").findings == []
+
+
+def test_a_reopened_month_may_differ_from_what_was_closed_then(
+    closed: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act(closed, "reopened")
+    company = two_entities(closed, tmp_path, monkeypatch)
+    company.now += timedelta(days=9)
+    company.run(order("o9", 5), day=DAY + timedelta(days=9))
+    proof = verify(closed)
+    assert (proof.findings, proof.closed) == ([], 1)
