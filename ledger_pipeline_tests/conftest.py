@@ -23,6 +23,20 @@ DEMO = Path(__file__).resolve().parents[1] / "ledger_pipeline" / "sandbox" / "de
 START = date(2026, 10, 5)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--nightly` (or LEDGER_NIGHTLY=1) also runs what takes many minutes."""
+    parser.addoption("--nightly", action="store_true", help="also run the tests that are marked nightly")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is marked nightly by day."""
+    if config.getoption("--nightly") or os.environ.get("LEDGER_NIGHTLY") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="takes many minutes: --nightly or LEDGER_NIGHTLY=1"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Database]:
     """A PostgreSQL server of this test process; stopped and removed at the end."""

@@ -16,7 +16,6 @@ import yaml
 from ledger_pipeline.orchestration import closing, steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.sandbox.files import write_files
-from ledger_pipeline.sandbox.gains import month_end
 from ledger_pipeline.sandbox.truth import Books, Closing, night_of, walk
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.conftest import SandboxCompany
@@ -49,10 +48,11 @@ class Span:
         return walk(self.sandbox.company, through, self.closings, self.connections)  # type: ignore[arg-type]
 
     def close(self, month: date, night: date) -> None:
-        """Close a month (its first day) of every entity after a night."""
+        """Close a month (its first day) of every entity after a night; the books must then tie to the company's own."""
         for entity in self.runtime.config.entities:
             closing.close(self.runtime, entity, month, "Ann", ACCEPT)
             self.closings.append(Closing(entity, month, night_of(night) + timedelta(hours=1)))
+        assert self.differences(night) == []
 
     def run(self, through: date, closing_day: int, run_night: RunNight | None = None) -> None:
         """All nights from the start; each month is closed after the night of `closing_day` of the next."""
@@ -144,11 +144,3 @@ def in_processes(path: Path, connections: Sequence[str], count: int) -> Iterator
 def _refuse_errors(days: Iterable[steps.Day]) -> None:
     errors = [f"{day.connection} {day.sync_date}: {day.error}" for day in days if day.error]
     assert errors == []
-
-
-def months(first: date, last: date) -> Iterator[date]:
-    """First days of the months from that of `first` to that of `last`."""
-    month = first.replace(day=1)
-    while month <= last:
-        yield month
-        month = month_end(month) + timedelta(days=1)
