@@ -111,6 +111,11 @@ _NO_LINES = pa.schema(
 )  # fmt: skip
 
 
+def nothing() -> tuple[pa.Table, pa.Table]:
+    """No entries and no lines."""
+    return _NO_ENTRIES.empty_table(), _NO_LINES.empty_table()
+
+
 def _one_journal(journals: Mapping[str, Journal], rejected: set[int]) -> tuple[pa.Table, pa.Table]:
     """All records' entries in one table, each identity once, without those of rejected payloads."""
     entries, lines, offset = [_NO_ENTRIES.empty_table()], [_NO_LINES.empty_table()], 0

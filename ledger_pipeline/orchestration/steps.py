@@ -326,11 +326,15 @@ def append(
 ) -> posting.Posted:
     """Post what is wanted in the books of every entity that the connection feeds, each in its own batch."""
     done = posting.Posted()
-    for entity in sorted(made.by_entity):
+    nothing = booking.nothing()
+    before = [e for e in posting.entities_of(connection, link.name) if e in runtime.config.entities]
+    entities = sorted({*made.by_entity, *before})  # also those that a route of old led to
+    for entity in entities:
         chart = runtime.config.entities[entity].chart
         posting.ensure_accounts(connection, entity, chart.accounts.values())
-        books = replace(target, entity=entity, account_of=chart.account_of)
-        done.add(posting.post(connection, books, *made.by_entity[entity], decided))
+        siblings = tuple(other for other in entities if other != entity)
+        books = replace(target, entity=entity, account_of=chart.account_of, siblings=siblings)
+        done.add(posting.post(connection, books, *made.by_entity.get(entity, nothing), decided))
     return done
 
 

@@ -37,7 +37,7 @@ class Target:
     """Who posts: the connection, the entity, its accounts by role, and the run that is behind it.
 
     `is_adjusting`: a person's act or a month-end run, which also posts into a period that is closing. `is_replay`: what was posted from the
-    same payload by an older mapping, rule or chart is corrected, too.
+    same payload by an older mapping, rule, chart or route is corrected, too. `siblings`: the other entities that the connection feeds.
     """
 
     connection: str
@@ -49,6 +49,7 @@ class Target:
     at: datetime
     is_adjusting: bool = False
     is_replay: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -81,6 +82,12 @@ def ensure_accounts(connection: Connection, entity: str, accounts: Iterable[Acco
                 "ON CONFLICT (entity, code) DO UPDATE SET name = excluded.name",
                 (entity, account.code, account.name, account.type),
             )
+
+
+def entities_of(connection: Connection, name: str) -> list[str]:
+    """Entities into whose books the connection has posted."""
+    rows = connection.execute("SELECT DISTINCT entity FROM ledger.batch WHERE connection = %s ORDER BY 1", (name,))
+    return [row[0] for row in rows]
 
 
 def superseded(connection: Connection, target: Target) -> set[int]:
@@ -121,8 +128,7 @@ def post(connection: Connection, target: Target, entries: pa.Table, lines: pa.Ta
     result = Posted()
     wanted = _with_documents(entries, documents)
     live = _live(connection, target, wanted, documents)
-    moved = _moved(connection, target, live) if target.is_replay else None
-    plan = _plan(wanted, live, documents, moved)
+    plan = _plan(connection, target, wanted, live, documents)
     result.unchanged = plan.unchanged
     result.posted_raw_ids = set(entries["raw_id"].to_pylist())
     new_entries, new_lines = _build(connection, target, wanted, lines, plan)
@@ -192,50 +198,112 @@ class _Plan:
     unchanged: int
 
 
-def _moved(connection: Connection, target: Target, live: pa.Table) -> set[int]:
-    """Live entries with a line on another account than its role's present one."""
+def _identity_rows(live: pa.Table) -> dict[str, int]:
+    return {key: row for row, key in enumerate(_identity(live).to_pylist())}
+
+
+def _kept(connection: Connection, target: Target, wanted: pa.Table, live: pa.Table) -> set[tuple[int, int]]:
+    """(row of wanted, row of live) where what stands is what is wanted, or is left as it is.
+
+    A payload that was posted before is left alone whatever today's mapping makes of it, also where what it said stood already by an equal
+    version. A replay leaves alone only equal lines on the accounts of today's chart.
+    """
+    if not live.num_rows:
+        return set()
+    known = _identity_rows(live)
+    at = [known.get(key) for key in _identity(wanted).to_pylist()]
+    pairs = [(row, there) for row, there in enumerate(at) if there is not None]
+    live_prints, live_raw = live["fingerprint"].to_pylist(), live["raw_id"].to_pylist()
+    prints, raw_ids = wanted["fingerprint"].to_pylist(), wanted["raw_id"].to_pylist()
+    equal = {(row, there) for row, there in pairs if prints[row].hex() == live_prints[there]}
+    if target.is_replay:
+        entry_ids = live["entry_id"].to_pylist()
+        moved = _moved(connection, target, entry_ids)
+        return {(row, there) for row, there in equal if entry_ids[there] not in moved}
+    differing = [pair for pair in pairs if pair not in equal]
+    settled = _posted_before(connection, {raw_ids[row] for row, _ in differing})
+    return equal | {(r, t) for r, t in differing if raw_ids[r] == live_raw[t] or raw_ids[r] in settled}
+
+
+def _posted_before(connection: Connection, raw_ids: set[int]) -> set[int]:
+    """Payloads whose fate is already that they were posted."""
+    if not raw_ids:
+        return set()
     rows = connection.execute(
-        "SELECT entry_id, role, account FROM ledger.line WHERE entry_id = ANY(%s)", (live["entry_id"].to_pylist(),)
+        "SELECT raw_id FROM ops.fate WHERE raw_id = ANY(%s) AND fate = 'posted'", (sorted(raw_ids),)
     )
+    return {row[0] for row in rows}
+
+
+def _moved(connection: Connection, target: Target, entry_ids: list[int]) -> set[int]:
+    """Entries with a line on another account than its role's present one."""
+    rows = connection.execute("SELECT entry_id, role, account FROM ledger.line WHERE entry_id = ANY(%s)", (entry_ids,))
     return {entry_id for entry_id, role, account in rows if target.account_of(role) != account}
 
 
-def _plan(wanted: pa.Table, live: pa.Table, documents: pa.Table, moved: set[int] | None = None) -> _Plan:
-    """`moved` is given in a replay: then only equal lines on equal accounts count as unchanged, not an equal payload."""
+def _plan(connection: Connection, target: Target, wanted: pa.Table, live: pa.Table, documents: pa.Table) -> _Plan:
     size = wanted.num_rows
     version, corrects = np.ones(size, np.int64), np.zeros(size, np.int64)
+    elsewhere = _elsewhere(connection, target, wanted)
     if not live.num_rows:
-        return _Plan(np.arange(size), version, corrects, [], 0)
-    keys = _identity(wanted)
-    known = {key: row for row, key in enumerate(_identity(live).to_pylist())}
+        new_rows = np.array([row for row in range(size) if row not in elsewhere], np.int64)
+        return _Plan(new_rows, version, corrects, [], len(elsewhere))
+    kept = _kept(connection, target, wanted, live)
+    known = _identity_rows(live)
     last = live.to_pydict()
-    prints = [f.hex() for f in wanted["fingerprint"].to_pylist()]
-    raw_ids = wanted["raw_id"].to_pylist()
     new: list[int] = []
     reverse: list[int] = []
     touched: set[int] = set()
-    for row, key in enumerate(keys.to_pylist()):
+    for row, key in enumerate(_identity(wanted).to_pylist()):
+        if row in elsewhere:
+            continue
         at = known.get(key)
         if at is None:
             new.append(row)
             continue
         touched.add(at)
-        is_same = last["fingerprint"][at] == prints[row]
-        if moved is None:
-            is_same = is_same or last["raw_id"][at] == raw_ids[row]
-        elif last["entry_id"][at] in moved:
-            is_same = False
-        if last["is_live"][at] and is_same:
+        if last["is_live"][at] and (row, at) in kept:
             continue
         new.append(row)
         version[row], corrects[row] = last["version"][at] + 1, last["entry_id"][at]
         if last["is_live"][at]:
             reverse.append(last["entry_id"][at])
-    decided = set(zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True))
-    for at in range(live.num_rows):
-        if at not in touched and last["is_live"][at] and (last["stream"][at], last["origin_id"][at]) in decided:
-            reverse.append(last["entry_id"][at])
+    reverse += _vanished(connection, target, live, documents, touched)
     return _Plan(np.asarray(new, np.int64), version, corrects, sorted(reverse), size - len(new))
+
+
+def _vanished(
+    connection: Connection, target: Target, live: pa.Table, documents: pa.Table, touched: set[int]
+) -> list[int]:
+    """Standing entries of the decided payloads' records that are no longer wanted; not those of a payload that was posted before."""
+    origins = zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True)
+    decided = dict(zip(origins, documents["raw_id"].to_pylist(), strict=True))
+    gone = [
+        (entry_id, decided[stream, origin])
+        for at, (entry_id, stream, origin, is_live) in enumerate(
+            zip(*(live[n].to_pylist() for n in ("entry_id", "stream", "origin_id", "is_live")), strict=True)
+        )
+        if is_live and at not in touched and (stream, origin) in decided
+    ]
+    settled = set() if target.is_replay else _posted_before(connection, {raw_id for _, raw_id in gone})
+    return [entry_id for entry_id, raw_id in gone if raw_id not in settled]
+
+
+def _elsewhere(connection: Connection, target: Target, wanted: pa.Table) -> set[int]:
+    """Rows of payloads that were posted before and stand in a sibling's books: a changed route moves them in a replay only."""
+    if not target.siblings or target.is_replay:
+        return set()
+    raw_ids = wanted["raw_id"].to_pylist()
+    rows = connection.execute(
+        "SELECT f.raw_id FROM ops.fate f WHERE f.raw_id = ANY(%(raw)s) AND f.fate = 'posted' "
+        "AND EXISTS (SELECT 1 FROM ledger.live_entry e WHERE (e.connection, e.stream, e.origin_id) = (f.connection, f.stream, f.source_id) "
+        "AND e.entity = ANY(%(siblings)s)) "
+        "AND NOT EXISTS (SELECT 1 FROM ledger.live_entry e WHERE (e.connection, e.stream, e.origin_id) = (f.connection, f.stream, f.source_id) "
+        "AND e.entity = %(own)s)",
+        {"raw": raw_ids, "siblings": list(target.siblings), "own": target.entity},
+    )
+    settled = {row[0] for row in rows}
+    return {row for row, raw_id in enumerate(raw_ids) if raw_id in settled}
 
 
 def _identity(table: pa.Table) -> pa.Array:

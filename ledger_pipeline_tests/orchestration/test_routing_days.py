@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger_pipeline.orchestration import replay
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.fakes import DAY, FakeCompany, gone, order
@@ -127,3 +128,24 @@ def test_a_closed_month_of_one_entity_moves_only_its_own_entry(company: FakeComp
         "SELECT entity, posted_on, is_prior_period FROM ledger.entry ORDER BY 1"
     )
     assert found == [("acme", DAY, False), ("other_ltd", date(2026, 11, 1), True)]
+
+
+@pytest.mark.parametrize(("before", "after"), [([], [UK]), ([UK], [])])
+def test_a_changed_route_moves_nothing_until_somebody_asks(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[Any], after: list[Any]
+) -> None:
+    FakeCompany(database, tmp_path, monkeypatch, route=before).run(order("o1", 900, country="GB"))
+    company = FakeCompany(database, tmp_path, monkeypatch, route=after)
+    entries = company.entries()
+    company.run(order("o1", 900, country="GB"))
+    assert company.entries() == entries
+    shown = replay.replay(company.runtime, "shop", DAY, DAY)
+    if (
+        after
+    ):  # the entity that a route no longer names is not fed any more: only its own connection's entities are replayed
+        assert {(m.entity, m.account, m.amount_minor) for m in shown.moved} == {
+            ("acme", "1190", -900),
+            ("acme", "4000", 900),
+            ("other_ltd", "1190", 900),
+            ("other_ltd", "4000", -900),
+        }
