@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.sandbox.gains import Pool, Posting, currency_run, is_pooled, month_end, value
+from ledger_pipeline.model.gains import MONETARY as PIPELINES_MONETARY
+from ledger_pipeline.model.gains import Movement, realised
+from ledger_pipeline.sandbox.gains import MONETARY, Pool, Posting, currency_run, is_pooled, month_end, value
 
 OCTOBER = date(2025, 10, 1)
 CLEARING = "order_clearing:stripe"
@@ -165,3 +167,30 @@ def test_what_is_settled_in_full_is_carried_at_nothing_and_the_entries_balance(
                 assert carried[role] == 0
             elif day == last:
                 assert carried[role] == value(amount, "EUR", "GBP", last)
+
+
+def test_the_pipeline_takes_the_same_roles_for_money() -> None:
+    assert set(PIPELINES_MONETARY) == MONETARY
+
+
+days = st.lists(st.tuples(st.integers(-3_000, 3_000), st.integers(-3_000, 3_000)), max_size=6)
+
+
+@given(st.lists(days, max_size=12))
+@settings(max_examples=500, deadline=None)
+def test_the_pipelines_pools_carry_the_same(moved: list[list[tuple[int, int]]]) -> None:
+    """Two implementations of one policy, whatever happens: also bases whose sign isn't that of their amount."""
+    pool, own = Pool(), []
+    for lines in moved:
+        gain = pool.day(lines)
+        own.append((gain, (pool.amount, pool.base)))
+
+    def total(lines: list[tuple[int, int]], sign: int) -> tuple[int, int]:
+        picked = [line for line in lines if line[0] * sign > 0]
+        return sum(amount for amount, _ in picked), sum(base for _, base in picked)
+
+    moves = [
+        Movement(OCTOBER + timedelta(days=n), total(lines, 1), total(lines, -1), sum(b for a, b in lines if a == 0))
+        for n, lines in enumerate(moved)
+    ]
+    assert [(one.gain, one.after) for one in realised(moves)] == own
