@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,6 +25,7 @@ from ledger_pipeline.sandbox.events import (
     Tax,
     Tender,
 )
+from ledger_pipeline.sandbox.gains import is_pooled, month_end, value
 from ledger_pipeline.sandbox.truth import (
     Books,
     Closing,
@@ -637,6 +638,31 @@ def test_closing_moves_entries_in_time_and_changes_no_amount() -> None:
     adjusted = {key[:3] for key, sums in moved.daily().items() if key[3] == NOVEMBER and before.get(key) != sums}
     assert ("hp_uk", "office_supplies", "EUR") in adjusted  # the late statement of 31 October
     assert ("hp_us", "order_clearing:stripe", "CAD") in adjusted  # the order of 29 October that was edited late
+
+
+def test_thirteen_closed_months_are_revalued_and_leave_no_residue() -> None:
+    company = Company(start=OCTOBER, orders_per_day=8)
+    months = [date(2025 + (9 + n) // 12, (9 + n) % 12 + 1, 1) for n in range(13)]
+    closings = [
+        Closing(entity, month, datetime.combine(month_end(month), time(7), UTC) + timedelta(days=11))
+        for month in months
+        for entity in company.entities
+    ]
+    books = walk(company, month_end(months[-1]), closings)
+    daily = books.daily()
+    for last in map(month_end, months):
+        held: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for (entity, role, currency, day), sums in daily.items():
+            if day <= last and is_pooled(role, currency, books.base_currency[entity]):
+                pool = held[entity, role, currency]
+                pool[0], pool[1] = pool[0] + sums[0], pool[1] + sums[1]
+        assert any(amount for amount, _ in held.values())
+        for (entity, role, currency), (amount, base) in held.items():
+            assert base == (value(amount, currency, books.base_currency[entity], last) if amount else 0), (role, last)
+    assert {entity for entity, role, _ in books.amounts if role == "fx_gain_loss"} == {"hp_us", "hp_uk"}
+    trading = {key: (amount, books.bases[key]) for key, amount in books.amounts.items() if key[1] == "currency_trading"}
+    for entity in company.entities:
+        assert sum(base for key, (_, base) in trading.items() if key[0] == entity) == 0
 
 
 def test_only_the_connections_that_are_asked_for() -> None:
