@@ -129,12 +129,11 @@ def _money(minor: int, currency: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Night:
-    """What the database has of a connection's sync date; `pulled` is the last end of a pull by stream."""
+    """What the database has of a connection's sync date; `pulled` is the last end of a pull by stream, `is_open` its gate (staging clears it)."""
 
     pulled: Mapping[str, datetime]
     staged_at: datetime | None
-    checked_at: datetime | None
-    is_open: bool
+    is_open: bool | None
     is_decided: bool
 
     def missing(self, streams: Iterable[str]) -> str:
@@ -144,8 +143,8 @@ class _Night:
             return f"no pull of {', '.join(unpulled)}"
         if self.staged_at is None or self.staged_at < max(self.pulled.values()):
             return "not staged" if self.staged_at is None else "pulled again, but not staged since"
-        if self.checked_at is None or self.checked_at < self.staged_at:
-            return "never checked" if self.checked_at is None else "staged again, but not checked since"
+        if self.is_open is None:
+            return "not checked"
         if not self.is_open:
             return "the gate is closed"
         return "" if self.is_decided else "not posted"
@@ -212,8 +211,9 @@ def _nights(scope: Scope) -> Callable[[str, date], _Night]:
     staged = {
         row[:2]: row[2] for row in scope.rows(f"SELECT connection, sync_date, staged_at FROM ops.staged WHERE {within}")
     }
-    query = f"SELECT connection, sync_date, checked_at, is_open FROM ops.gate WHERE {within}"
-    gates = {row[:2]: row[2:] for row in scope.rows(query)}
+    gates = {
+        row[:2]: row[2] for row in scope.rows(f"SELECT connection, sync_date, is_open FROM ops.gate WHERE {within}")
+    }
     undecided = set(
         scope.rows(
             f"SELECT DISTINCT connection, sync_date FROM staging.document d WHERE {within} "
@@ -223,8 +223,7 @@ def _nights(scope: Scope) -> Callable[[str, date], _Night]:
 
     def night(name: str, day: date) -> _Night:
         key = name, day
-        checked_at, is_open = gates.get(key, (None, False))
-        return _Night(pulled.get(key, {}), staged.get(key), checked_at, is_open, key not in undecided)
+        return _Night(pulled.get(key, {}), staged.get(key), gates.get(key), key not in undecided)
 
     return night
 

@@ -46,14 +46,13 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
     return [of(config, entity, partitions) for entity in config.entities for of in (_period, _closed_period)]
 
 
-def jobs(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[Any]:
+def jobs(config: LedgerConfig) -> list[Any]:
     """`close_period_<entity>`: closes the month of the partition that it is launched for."""
     return [
         dg.define_asset_job(
             f"close_period_{entity}",
             dg.AssetSelection.assets(closed_key(entity)),
             description=f"Checks and closes a month of {entity}; say who does it.",
-            partitions_def=partitions,
             executor_def=dg.in_process_executor,
         )
         for entity in config.entities

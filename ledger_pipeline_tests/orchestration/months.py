@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from ledger_pipeline.orchestration import steps
@@ -10,6 +10,7 @@ from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
 
 SEPTEMBER = date(2024, 9, 1)
+NOW = datetime(2024, 10, 1, 5, tzinfo=UTC)
 NIGHTS = [date(2024, 9, 28) + timedelta(days=n) for n in range(3)]
 CONFIG = """\
 database_url: {url}
@@ -48,9 +49,10 @@ def deliver(folder: Path, day: date, *lines: str) -> None:
 
 
 def booked_month(folder: Path, database: Database) -> Path:
-    """Three nights with a bank line each; returns ledger.yaml."""
+    """Three nights with a bank line each, done on the first of October; returns ledger.yaml."""
     path = company(folder, database)
     runtime = Runtime.from_file(path)
+    runtime.clock = lambda: NOW
     for number, day in enumerate(NIGHTS, 1):
         deliver(folder, day, f"{day},{number}.00,line {number}")
         assert steps.run_day(runtime, "bank", day, "test").error is None
