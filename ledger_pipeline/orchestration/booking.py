@@ -145,18 +145,18 @@ def _one_journal(journals: Mapping[str, Journal], rejected: set[int]) -> tuple[p
 def fates(
     documents: pa.Table, made: Wanted, refused: Mapping[int, str], stale: set[int], ignored_by: Mapping[int, str]
 ) -> pa.Table:
-    """One fate per payload: ignored by a person before quarantined before superseded before posted before ignored before reference."""
+    """One fate per payload: superseded before ignored by a person before quarantined before posted before ignored before reference."""
     why_rejected = {raw_id: reason for raw_id, _, reason in reversed(made.rejected)}
     fate: list[str] = []
     reasons: list[str] = []
     for raw_id, is_gone in zip(documents["raw_id"].to_pylist(), documents["is_gone"].to_pylist(), strict=True):
-        if raw_id in refused or raw_id in why_rejected:
+        if raw_id in stale:
+            fate.append("superseded")
+            reasons.append("a newer version of this record")
+        elif raw_id in refused or raw_id in why_rejected:
             decided = ignored_by.get(raw_id)
             fate.append("ignored" if decided else "quarantined")
             reasons.append(decided or refused.get(raw_id) or why_rejected.get(raw_id, ""))
-        elif raw_id in stale:
-            fate.append("superseded")
-            reasons.append("a newer version of this record")
         elif is_gone:
             fate.append("ignored")
             reasons.append("removed at the source")

@@ -100,11 +100,13 @@ def superseded(connection: Connection, target: Target) -> set[int]:
 
 
 _NEWER = """
+    LEFT JOIN ops.fate own ON own.raw_id = d.raw_id
     CROSS JOIN LATERAL (SELECT 1 FROM ops.fate f
                          WHERE f.connection = %(c)s AND f.stream = d.stream AND f.source_id = d.origin_id
                            AND f.raw_id <> d.raw_id AND f.fate <> 'quarantined'
-                           AND (f.version_at, f.raw_id) > (d.version_at, d.raw_id) LIMIT 1) newer
+                           AND (f.version_at, f.raw_id) > (greatest(d.version_at, own.version_at), d.raw_id) LIMIT 1) newer
 """
+"""A version that a later night saw again is as new as that night, whichever of its days is run again."""
 
 
 def superseded_of(connection: Connection, target: Target, documents: pa.Table) -> set[int]:
@@ -532,7 +534,7 @@ def text_of(table: pa.Table) -> bytes:
 
 
 def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
-    """Write the fates of the decided payloads, and supersede older versions of those that are not quarantined.
+    """Write the fates of the decided payloads, and supersede older versions, also quarantined ones, of those that are not quarantined.
 
     `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at, and sync_date where it isn't the
     target's.
@@ -564,7 +566,7 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
         SELECT DISTINCT f.raw_id FROM decided d
          CROSS JOIN LATERAL (SELECT raw_id FROM ops.fate
                               WHERE connection = d.connection AND stream = d.stream AND source_id = d.source_id AND raw_id <> d.raw_id
-                                AND fate NOT IN ('quarantined', 'superseded') AND (version_at, raw_id) < (d.version_at, d.raw_id)
+                                AND fate <> 'superseded' AND (version_at, raw_id) < (d.version_at, d.raw_id)
                              OFFSET 0) f
          WHERE d.fate NOT IN ('quarantined', 'superseded')
         """
