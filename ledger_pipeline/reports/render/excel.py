@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.reports.render.safe import is_dangerous, printable
+from ledger_pipeline.reports.render.safe import is_dangerous, is_plain, printable
 from ledger_pipeline.reports.statements.statement import Cell, Check, Link, Row, Scope, Statement
 
 ROWS_PER_SHEET = 1_000_000
@@ -20,6 +20,8 @@ _DIGITS = 15
 _LONGEST = 32_767
 _HEAD_ROWS = 2
 _WIDTHS = {"money": 17, "date": 12, "count": 11, "text": 22}
+Styled = dict[tuple[int, object], Any]
+"""Cells that are set anew in each row, by column and number format."""
 _GREEN, _RED, _GREY = "FF1E6B36", "FFC00000", "FFEDEFF2"
 
 
@@ -46,11 +48,12 @@ def write(statements: Iterable[Statement], scope: Scope, path: Path) -> list[tup
 def _sheets(book: Any, statement: Statement) -> None:
     """As many sheets as the rows need, at least one."""
     sheet, left, number = _sheet(book, statement, 1), ROWS_PER_SHEET - _HEAD_ROWS, 1
+    styled: Styled = {}
     for row in statement.rows:
         if not left:
             number += 1
             sheet, left = _sheet(book, statement, number), ROWS_PER_SHEET - _HEAD_ROWS
-        sheet.append(_row(sheet, row))
+        sheet.append(_row(sheet, row, styled))
         left -= 1
 
 
@@ -74,10 +77,32 @@ def _sheet(book: Any, statement: Statement, number: int) -> Any:
     return sheet
 
 
-def _row(sheet: Any, row: Row) -> list[Any]:
+def _row(sheet: Any, row: Row, styled: Styled) -> list[Any]:
     if row.style == "line":
-        return [None if cell is None else _made(sheet, cell) for cell in row.cells]
+        return [_quick(sheet, at, cell, styled) for at, cell in enumerate(row.cells)]
     return [_styled(_made(sheet, cell), is_bold=True) for cell in row.cells]
+
+
+def _quick(sheet: Any, at: int, cell: Cell, styled: Styled) -> Any:
+    """As `_made`, several times faster on a long ledger: plain values as they are, and a column's numbers and dates in one cell
+    object, which openpyxl has written out before the next row sets it."""
+    value = cell.value if isinstance(cell, Link) else cell
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        return value if is_plain(value) and value.isprintable() and len(value) <= _LONGEST else _made(sheet, value)
+    if isinstance(value, Decimal):
+        if len(value.as_tuple().digits) > _DIGITS:
+            return _made(sheet, value)
+        key: tuple[int, object] = at, value.as_tuple().exponent
+    else:
+        key = at, "date"
+    made = styled.get(key)
+    if made is None:
+        made = styled[key] = _made(sheet, value)
+    else:
+        made.value = value
+    return made
 
 
 def _summary(sheet: Any, scope: Scope, statements: Sequence[Statement]) -> None:

@@ -12,6 +12,7 @@ _TRIGGERS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _BLANK = "[\\s\x00-\x20\u200b-\u200f\u2060\ufeff]"
 _STARTS = re.compile(f"[\t\r\n]|{_BLANK}*[{_TRIGGERS}]")
 _AFTER_SEPARATOR = re.compile(f"([;\t\r\n]{_BLANK}*[\"']?{_BLANK}*)(?=[{_TRIGGERS}])")
+_SEPARATOR = re.compile("[;\t\r\n]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -25,8 +26,15 @@ def neutralised(text: str) -> str:
 
     Other text stays as it is.
     """
+    if is_plain(text):  # as a rule
+        return text
     inside = _AFTER_SEPARATOR.sub(r"\1'", text)
     return f"'{inside}" if is_dangerous(inside) else inside
+
+
+def is_plain(text: str) -> bool:
+    """True for text that begins with an ASCII letter or digit and holds nothing that a spreadsheet splits at."""
+    return text[:1].isalnum() and text[:1].isascii() and _SEPARATOR.search(text) is None
 
 
 def printable(text: str) -> str:

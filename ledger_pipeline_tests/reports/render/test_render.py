@@ -181,6 +181,24 @@ def test_excel_rounds_no_amount_of_more_than_fifteen_digits(workbook: Path) -> N
     assert (cell.data_type, cell.value) == ("s", "99999999999999.99")
 
 
+def test_excel_gives_every_row_its_own_values_and_keeps_text_of_digits_text(tmp_path: Path) -> None:
+    rows = [
+        Row((text, date(2026, 10, n), n, amount, None, None, None))
+        for n, (text, amount) in enumerate(
+            (("5207320000006", Decimal("1.00")), ("#N/A", Decimal("2.000")), ("1e5", None), ("a=1", Decimal("-3.00"))),
+            1,
+        )
+    ]
+    path = write([replace(STATEMENT, rows=rows)], SCOPE, "xlsx", tmp_path)[0].path
+    found = list(openpyxl.load_workbook(path)["Sample"].iter_rows(min_row=3))
+    assert [(row[0].value, row[0].data_type) for row in found] == [
+        ("5207320000006", "s"), ("#N/A", "s"), ("1e5", "s"), ("a=1", "s"),
+    ]  # fmt: skip
+    assert [row[1].value.day for row in found] == [1, 2, 3, 4]
+    assert [row[3].value for row in found] == [1, 2, None, -3]
+    assert [row[3].number_format for row in found] == ["#,##0.00", "#,##0.000", "General", "#,##0.00"]
+
+
 def test_excel_says_in_red_what_does_not_tie(workbook: Path) -> None:
     book = openpyxl.load_workbook(workbook)
     assert book["Off"]["B1"].value == "DOES NOT TIE: ties <b>: off by -3.00 USD"
