@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import replay as replay_commands
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ app.add_typer(rates_app, name="rates")
 app.command()(replay_commands.preview)
 app.command()(replay_commands.replay)
 app.command()(currency_commands.revalue)
+app.command()(controls_commands.fates)
+app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -204,22 +208,6 @@ def entries(
 
 
 @app.command()
-def fates(
-    first: Annotated[str, typer.Option("--from", help="First sync date (default: all).")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last sync date (default: --from).")] = "",
-    connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """What became of every record: how many, and the money with which the source itself counts them."""
-    from ledger_pipeline.cli_support import fate_rows, print_fates
-
-    days = (_day(first) if first else None, _day(last) if last else None)
-    rows = fate_rows(_runtime(config), *days, connection or None)
-    _show(as_json, rows, lambda: print_fates(rows))
-
-
-@app.command()
 def verify(
     entity: Annotated[str, typer.Option(help="Only this entity.")] = "",
     config: ConfigFile = None,
@@ -253,19 +241,6 @@ def export_(
     if entity and entity not in runtime.config.entities:
         fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
     write_journal(runtime, "hledger" if form == "hledger" else "beancount", entity or None, output)
-
-
-@app.command()
-def quarantine(
-    connection: Annotated[str, typer.Option(help="Only this connection.")] = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Records that were not posted, and why."""
-    from ledger_pipeline.cli_support import print_quarantine, quarantined
-
-    rows = quarantined(_runtime(config), connection or None)
-    _show(as_json, rows, lambda: print_quarantine(rows))
 
 
 @app.command()

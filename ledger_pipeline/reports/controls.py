@@ -109,10 +109,10 @@ def _landed(scope: _Scope) -> Iterator[Control]:
     ):
         who = tuple(named[name, stream])
         counts = Decimal(landed), Decimal(decided), Decimal(unposted)
-        yield Control(name, stream, "landed", "versions landed; in the books or rightly not", "records", *counts, who)
+        yield Control(name, stream, "landed", "landed versions", "records", *counts, who)
         if (units, decided_units) != (landed, decided):
             sizes = Decimal(units), Decimal(decided_units), Decimal(unposted_units)
-            yield Control(name, stream, "landed", "source rows of these versions", "rows", *sizes, who)
+            yield Control(name, stream, "landed", "their source rows", "rows", *sizes, who)
     for name, stream, currency, staged, decided, unposted in scope.rows(
         f"""
         SELECT r.connection, r.stream, d.control_currency, sum(d.control_amount),
@@ -122,9 +122,7 @@ def _landed(scope: _Scope) -> Iterator[Control]:
         """
     ):
         who = tuple(named[name, stream]) if unposted else ()
-        yield Control(
-            name, stream, "landed", "the source's amounts of the staged ones", currency, staged, decided, unposted, who
-        )
+        yield Control(name, stream, "landed", "their amounts", currency, staged, decided, unposted, who)
 
 
 def _named(scope: _Scope) -> dict[tuple[str, str], list[str]]:
@@ -161,11 +159,11 @@ def _counted(scope: _Scope) -> list[Control]:
     ):
         found.append(
             Control(
-                name, stream, "counted", f"the source's count, the records that came: {day}", "records",
+                name, stream, "counted", f"the source's count: {day}", "records",
                 Decimal(expected), Decimal(came), Decimal(-more), (f"{more} more were listed than counted",) if more else (),
             )
         )  # fmt: skip
-    return _condensed(found, "the source's count, the records that came", "day")
+    return _condensed(found, "the source's count", "day")
 
 
 def _condensed(controls: Iterable[Control], what: str, noun: str) -> list[Control]:
@@ -268,7 +266,7 @@ def _balances(scope: _Scope, entity: str | None) -> Iterator[Control]:
                 explained, who = 0, ()
             until = f"{what}: movement until {after.on or after.sync_date}"
             found.append(_of_money(name, "balances", "balance", until, currency, theirs, ours, explained, who))
-        yield from _condensed(found, what, "stated movement")
+        yield from _condensed(found, what, "movement")
         if entity is not None:
             yield from _absolute(scope, entity, name, account, currency, of.stated)
 
@@ -439,7 +437,7 @@ def _processors(scope: _Scope) -> Iterator[Control]:
     }
     for name, stream, processor, currency, theirs, explained, who in staged:
         ours = booked.pop((name, stream, processor, currency), 0)
-        what = f"{processor}: amounts − fees, the ledger's balance"
+        what = f"{processor}: amounts − fees"
         yield _of_money(name, stream, "processor", what, currency, theirs, ours, explained, who or ())
     for (name, stream, processor, currency), ours in booked.items():
         if ours:
@@ -454,7 +452,7 @@ def _payouts(scope: _Scope) -> list[Control]:
         theirs = 0 if state in ("failed", "canceled") else amount
         what = f"{processor}: payout {payout} ({state}), in transit"
         found.append(_of_money(name, "payouts", "processor", what, currency, theirs, in_transit))
-    return _condensed(found, "paid out, booked as in transit", "payout")
+    return _condensed(found, "paid out", "payout")
 
 
 _PAYOUTS = """
