@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import EntityConfig, LedgerConfig
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.orchestration import currency as currency_run
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.reports import controls
 from ledger_pipeline.store import periods
 from ledger_pipeline.store.database import Connection
 
@@ -362,41 +363,28 @@ def open_parts(days: Sequence[tuple[date, int, int]]) -> list[tuple[date, int]]:
     return parts[::-1]
 
 
-_COUNTED = f"""
-    SELECT r.connection, r.stream, count(*), count(f.raw_id), sum(r.units)::bigint, coalesce(sum(f.units), 0)::bigint
-      FROM raw.record r LEFT JOIN ops.fate f USING (raw_id) WHERE {_LANDED} GROUP BY 1, 2 ORDER BY 1, 2
-"""
-_EXPECTED = """
-    SELECT DISTINCT ON (connection, stream, sync_date) connection, stream, sync_date, expected, records
-      FROM raw.pull WHERE connection = ANY(%(names)s) AND sync_date BETWEEN %(first)s AND %(last)s
-     ORDER BY connection, stream, sync_date, pull_id DESC
-"""
-
-
 def _control_totals_tie(scope: Scope) -> _Answer:
-    """Landed against decided, and the source's own count against what the last pull of each night brought."""
-    rows = [
-        {"connection": name, "stream": stream, "sync_date": "", "expected": f"{landed:,} landed ({units:,} rows)",
-         "found": f"{decided:,} with a fate ({decided_units:,} rows)"}
-        for name, stream, landed, decided, units, decided_units in scope.rows(_COUNTED)
-        if (landed, units) != (decided, decided_units)
-    ]  # fmt: skip
-    pulls = [row for row in scope.rows(_EXPECTED) if row[3] is not None]
-    rows += [
-        {"connection": name, "stream": stream, "sync_date": str(day), "expected": f"{expected:,} counted by the source",
-         "found": f"{came:,} came"}
-        for name, stream, day, expected, came in pulls
-        if expected != came
-    ]  # fmt: skip
-    if not rows:
-        brought = (
-            f"{_count(len(pulls), 'pull')} brought what the source counts" if pulls else "no source counts by itself"
+    found = controls.of_entity(scope.connection, scope.entity, scope.connections, scope.month, scope.last)
+    off = [one for one in found if not one.holds]
+    if not off:
+        kinds = [kind for kind in get_args(controls.Kind) if any(one.kind == kind for one in found)]
+        return _Answer(
+            True,
+            f"{_count(len(found), 'total')} tie{'s' if len(found) == 1 else ''} ({', '.join(kinds) or 'nothing landed'})",
         )
-        return _Answer(True, f"all landed versions are decided, and {brought}")
     named = [
-        f"{r['connection']}/{r['stream']} {r['sync_date']}".rstrip() + f": {r['expected']}, {r['found']}" for r in rows
+        f"{one.connection}/{one.stream} {one.what}: {one.theirs:,f} against {one.ours:,f} {one.unit}" for one in off
     ]
-    return _Answer(False, _some(named), rows)
+    return _Answer(
+        False, f"{len(off):,} of {_count(len(found), 'total')} differ: {_some(named)}", [_control(one) for one in off]
+    )
+
+
+def _control(one: controls.Control) -> Row:
+    return {
+        "connection": one.connection, "stream": one.stream, "total": one.what, "unit": one.unit, "theirs": f"{one.theirs:,f}",
+        "ours": f"{one.ours:,f}", "difference": f"{one.difference:,f}", "explained": f"{one.explained:,f}",
+    }  # fmt: skip
 
 
 def _debits_equal_credits(scope: Scope) -> _Answer:
@@ -452,7 +440,7 @@ DOCS: Mapping[str, str] = {
     "nothing_undecided": "Every version that landed for the month's sync dates has a fate.",
     "quarantine_within_limit": "Not more records are quarantined than entities.<e>.closing.quarantine_limit.",
     "clearing_explained": "What stands on clearing accounts at the month's end isn't older than entities.<e>.closing.clearing_days (FIFO).",
-    "control_totals_tie": "Fates add up to what landed, and what came is what the source itself counts.",
+    "control_totals_tie": "What the sources state ties to the books: records and money by fate, the sources' own counts, bank and processor balances.",
     "debits_equal_credits": "Through the month's end, debits equal credits in every currency and in base.",
     "earlier_months_closed": "Every earlier month with entries is closed.",
     "month_is_over": "The month's last day lies before today in the entity's time zone.",

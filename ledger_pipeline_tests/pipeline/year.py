@@ -24,6 +24,7 @@ from ledger_pipeline_tests.pipeline.books import balances
 ACCEPT = {
     "clearing_explained": "the company's planted faults stay open for good",
     "quarantine_within_limit": "the company's planted faults aren't repaired",
+    "control_totals_tie": "a bank statement is late",
 }
 """What is said to the checks that a company with planted faults can't pass."""
 
