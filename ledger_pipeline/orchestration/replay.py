@@ -266,7 +266,7 @@ def _keep(
         raise BooksChanged(
             f"{found.connection}: the books or the rules have changed since the difference was shown; look again"
         )
-    is_decided = pa.array([fate != "quarantined" for fate in fates["fate"].to_pylist()])
+    is_decided = pa.array([fate != "quarantined" for fate in fates["fate"].to_pylist()], pa.bool_())
     decided = fates.filter(is_decided)
     raw_ids = decided["raw_id"].to_pylist()
     days = _days_of(connection, raw_ids)
@@ -275,6 +275,7 @@ def _keep(
         target,
         decided.append_column("sync_date", pa.array([days[r] for r in raw_ids], pa.date32())),
     )
+    posting.supersede_seen(connection, target, found.first)
     connection.execute(
         "DELETE FROM ops.quarantine WHERE connection = %s AND raw_id = ANY(%s)", (found.connection, raw_ids)
     )

@@ -590,3 +590,28 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
         {"connection": target.connection, "day": target.sync_date, "run": target.run_id, "at": target.at},
     )  # versions that the day's own pulls replaced before it was staged
     connection.execute("DROP TABLE decided")
+
+
+def supersede_seen(connection: Connection, target: Target, first: date) -> None:
+    """Versions that the pulls of the sync dates from `first` saw, that nobody decided, and whose record has a newer decided version."""
+    connection.execute(
+        """
+        INSERT INTO ops.fate (raw_id, connection, stream, source_id, sync_date, fate, reason, units, version_at, run_id, decided_at)
+        SELECT DISTINCT ON (r.raw_id) r.raw_id, r.connection, r.stream, r.source_id, p.sync_date, 'superseded',
+               'a newer version of this record', r.units, coalesce(r.version_at, p.started_at), %(run)s, %(at)s
+          FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
+         WHERE p.connection = %(connection)s AND p.sync_date BETWEEN %(first)s AND %(last)s
+           AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
+           AND EXISTS (SELECT 1 FROM ops.fate f
+                        WHERE (f.connection, f.stream, f.source_id) = (r.connection, r.stream, r.source_id) AND f.fate <> 'quarantined'
+                          AND (f.version_at, f.raw_id) > (coalesce(r.version_at, p.started_at), r.raw_id))
+         ORDER BY r.raw_id, p.pull_id DESC
+        """,
+        {
+            "connection": target.connection,
+            "first": first,
+            "last": target.sync_date,
+            "run": target.run_id,
+            "at": target.at,
+        },
+    )
