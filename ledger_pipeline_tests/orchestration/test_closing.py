@@ -440,19 +440,19 @@ def test_late_records_pass_over_every_month_that_is_not_open(office: Office) -> 
     ]
 
 
-def prepared(office: Office) -> date:
+def prepared(office: Office, night: date = NIGHTS[-1]) -> date:
     """A late line of September, checked and not yet posted."""
     link, late = office.runtime.link("bank"), NIGHTS[-1]
-    deliver(office.folder, late, f"{late},3.00,line 3", f"{late},8.00,late")
+    deliver(office.folder, night, *([f"{late},3.00,line 3"] if night == late else []), f"{late},8.00,late")
     for stream in link.source.streams:
-        steps.pull(office.runtime, link, stream, late, "test")
-    steps.stage(office.runtime, link, late, "test")
-    steps.check(office.runtime, link, late, "test")
+        steps.pull(office.runtime, link, stream, night, "test")
+    steps.stage(office.runtime, link, night, "test")
+    steps.check(office.runtime, link, night, "test")
     return late
 
 
-def post(office: Office, *, is_adjusting: bool = False) -> None:
-    steps.post(office.runtime, office.runtime.link("bank"), NIGHTS[-1], "test", is_adjusting=is_adjusting)
+def post(office: Office, night: date = NIGHTS[-1], *, is_adjusting: bool = False) -> None:
+    steps.post(office.runtime, office.runtime.link("bank"), night, "test", is_adjusting=is_adjusting)
 
 
 def test_a_persons_act_still_posts_into_a_month_that_is_closing_but_not_into_a_closed_one(office: Office) -> None:
@@ -591,7 +591,7 @@ def test_a_posting_that_comes_while_a_month_is_closed_goes_to_the_next_one(
     assert verify(office.database).findings == []
 
 
-@pytest.mark.parametrize("what", ["posting", "pull"])
+@pytest.mark.parametrize("what", ["posting", "another night's posting", "pull"])
 def test_what_comes_between_the_checks_and_the_lock_is_checked_too(
     office: Office, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -602,14 +602,15 @@ def test_what_comes_between_the_checks_and_the_lock_is_checked_too(
     def run(scope: Any) -> list[Check]:
         checks = real(scope)
         if not looked:
-            prepared(office)
-            if what == "posting":
-                post(office, is_adjusting=True)
+            night = OCTOBER if what == "another night's posting" else NIGHTS[-1]
+            prepared(office, night)
+            if what != "pull":
+                post(office, night, is_adjusting=True)
         looked.append("once")
         return checks
 
     monkeypatch.setattr(closing_checks, "run", run)
-    if what == "posting":
+    if what != "pull":
         assert office.close().event.entry_count == 4
     else:
         with pytest.raises(NotClosed, match="not posted"):
