@@ -40,7 +40,7 @@ def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
     )
     books = dg.define_asset_job(
         "books",
-        dg.AssetSelection.groups("books"),
+        dg.AssetSelection.assets(["books", "trial_balance"], ["books", "fates"]),
         description="The trial balance and the fates of a night, with the connections that are missing.",
         executor_def=dg.in_process_executor,
     )
