@@ -15,8 +15,10 @@ import typer
 
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import replay as replay_commands
+from ledger_pipeline.commands import statements as statements_commands
 
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.runtime import Runtime
@@ -37,6 +39,8 @@ app.add_typer(rates_app, name="rates")
 app.command()(replay_commands.preview)
 app.command()(replay_commands.replay)
 app.command()(currency_commands.revalue)
+app.command()(statements_commands.statements)
+app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
