@@ -419,7 +419,7 @@ def write_journal(runtime: Runtime, form: Format, entity: str | None, output: Pa
     bases = {name: of.base_currency for name, of in runtime.config.entities.items()}
     with runtime.database.connect("reader") as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        pieces = journal(connection, form, bases, entity=entity)
+        pieces = journal(connection, form, bases, entity=entity, rates=runtime.rates(connection))
         if output is None:
             for piece in pieces:
                 typer.echo(piece, nl=False)

@@ -1,4 +1,4 @@
-"""The whole ledger as a beancount or hledger journal: accounts, commodities, entries with their corrections linked, and where each came from.
+"""The whole ledger as a beancount or hledger journal: accounts, commodities, prices, entries with their corrections linked, and where each came from.
 
 Each line keeps its own currency and carries its base amount as total price (`@@`), which is what both tools balance an entry by. A line of
 nothing but base (fx_rounding) is written in the base currency. Where amount and base have opposite signs, which no price can say, two
@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal
 
+from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.money import digits_of, from_minor
 from ledger_pipeline.store.database import Connection
 
@@ -63,12 +65,18 @@ class _Entry:
 
 
 def journal(
-    connection: Connection, form: Format, bases: Mapping[str, str], *, entity: str | None = None, chunk: int = 5_000
+    connection: Connection,
+    form: Format,
+    bases: Mapping[str, str],
+    *,
+    entity: str | None = None,
+    rates: Rates | None = None,
+    chunk: int = 5_000,
 ) -> Iterator[str]:
-    """The journal in pieces of text, entries in the order of posting date and id, read by a cursor.
+    """The journal in pieces of text, prices, then entries in the order of posting date and id, read by a cursor.
 
-    `bases` are the base currencies by entity; raises KeyError for an entity in the books that it lacks. The connection is in a
-    transaction, best of one snapshot.
+    `bases` are the base currencies by entity; raises KeyError for an entity in the books that it lacks. `rates` give a price of every day and
+    currency that is posted in, where one is known. The connection is in a transaction, best of one snapshot.
     """
     accounts = _accounts(connection, entity)
     labels = {(a.entity, a.code): a.label for a in accounts}
@@ -78,6 +86,8 @@ def journal(
     yield from (_beancount_head if form == "beancount" else _hledger_head)(
         accounts, sorted(used), currencies | used, first
     )
+    if rates is not None:
+        yield from _prices(connection, form, bases, entity, rates)
     for entry in _entries(connection, labels, bases, entity, chunk):
         yield write(entry)
 
@@ -114,6 +124,32 @@ def _extent(connection: Connection, entity: str | None) -> tuple[date, set[str]]
         {"e": entity},
     ).fetchall()
     return min((row[1] for row in rows), default=date(1970, 1, 1)), {row[0] for row in rows}
+
+
+PRICE_DIGITS = 10
+"""After the point: a price is for reading, every line carries its own base amount."""
+
+
+def _prices(
+    connection: Connection, form: Format, bases: Mapping[str, str], entity: str | None, rates: Rates
+) -> Iterator[str]:
+    """The reference rate of each day on which a currency is posted in, in the base currencies of those entities."""
+    rows = connection.execute(
+        "SELECT DISTINCT posted_on, currency, entity FROM ledger.line WHERE %(e)s::text IS NULL OR entity = %(e)s",
+        {"e": entity},
+    )
+    wanted = sorted({(day, currency, bases[of]) for day, currency, of in rows if currency != bases[of]})
+    for day, currency, base in wanted:
+        try:
+            rate = rates(currency, base, day)
+        except LookupError:
+            continue  # not every currency is quoted
+        price = (Decimal(rate.numerator) / rate.denominator).quantize(Decimal(1).scaleb(-PRICE_DIGITS))
+        yield (
+            f"{day} price {currency} {price:f} {base}\n"
+            if form == "beancount"
+            else f"P {day} {currency} {price:f} {base}\n"
+        )
 
 
 _METADATA = ("entity", "connection", "record", "source_id", "kind", "version", "occurred_on", "rule", "raw_id")

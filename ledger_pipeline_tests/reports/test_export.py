@@ -16,6 +16,7 @@ from beancount.core import convert, data
 from typer.testing import CliRunner
 
 from ledger_pipeline.cli import app
+from ledger_pipeline.connect.fx import ecb_rate
 from ledger_pipeline.model.money import digits_of, from_minor
 from ledger_pipeline.reports.export import Format, journal
 from ledger_pipeline.store.database import Database
@@ -44,7 +45,7 @@ def books(new_database: Callable[[], Database], tmp_path_factory: pytest.TempPat
 
 def text(database: Database, form: Format, entity: str | None = None) -> str:
     with database.connect("reader") as connection:
-        return "".join(journal(connection, form, BASES, entity=entity, chunk=2))
+        return "".join(journal(connection, form, BASES, entity=entity, rates=ecb_rate, chunk=2))
 
 
 def load(source: str) -> list[Any]:
@@ -146,6 +147,21 @@ def test_an_hledger_journal_keeps_every_entry_and_escapes_what_would_end_a_tag(b
     assert said.count("    ; entry-id:") == row[0]
     assert '    ; source-id:o2 é%0A"x"%2C\\\n' in said
     assert "account Assets:Uk:1150-Order-clearing  ; type:A\n" in said
+
+
+def test_a_price_stands_for_each_day_and_currency_that_the_ecb_quotes(books: Database) -> None:
+    with books.connect("reader") as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT posted_on, currency, CASE entity WHEN 'uk' THEN 'GBP' ELSE 'USD' END FROM ledger.line"
+        ).fetchall()
+    expected = {(day, currency, base) for day, currency, base in rows if currency not in (base, "KWD")}
+    assert expected
+    prices = [entry for entry in load(text(books, "beancount")) if isinstance(entry, data.Price)]
+    assert {(p.date, p.currency, p.amount.currency) for p in prices} == expected
+    for price in prices:
+        rate = ecb_rate(price.currency, price.amount.currency, price.date)
+        assert abs(price.amount.number * rate.denominator / rate.numerator - 1) < Decimal("1e-7")
+    assert text(books, "hledger").count("\nP ") == len(prices)
 
 
 @pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
