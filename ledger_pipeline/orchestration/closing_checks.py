@@ -250,15 +250,12 @@ _QUARANTINED = f"""
     SELECT f.connection, f.stream, f.control_currency, count(*), count(f.control_amount), sum(f.control_amount)
       FROM raw.record r JOIN ops.fate f USING (raw_id)
      WHERE {_LANDED} AND f.fate = 'quarantined'
-       AND NOT EXISTS (SELECT 1 FROM ops.fate n
-                        WHERE n.connection = f.connection AND n.stream = f.stream AND n.source_id = f.source_id AND n.raw_id <> f.raw_id
-                          AND n.fate <> 'quarantined' AND (n.version_at, n.raw_id) > (f.version_at, f.raw_id))
      GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
 def _quarantine_within_limit(scope: Scope) -> _Answer:
-    """A quarantined version that a newer, decided version of its record follows was repaired at the source: it doesn't count."""
+    """One that was repaired at the source is superseded by the newer version, so it isn't in quarantine any more."""
     found = scope.rows(_QUARANTINED)
     total, limit = sum(row[3] for row in found), scope.settings.closing.quarantine_limit
     money: dict[str, Decimal] = defaultdict(Decimal)

@@ -283,7 +283,7 @@ def test_unbalanced_books_are_found(office: Office) -> None:
 
 
 def test_an_earlier_month_with_entries_is_closed_first(office: Office) -> None:
-    office.night(NIGHTS[0], f"{NIGHTS[0]},1.00,line 1", "2024-08-30,9.00,late")
+    office.night(NIGHTS[0], f"{NIGHTS[0]},1.00,line 1", "2024-08-01,9.00,late")
     assert office.failing() == {"earlier_months_closed": "not closed: 2024-08 (open)"}
     closing.begin(office.runtime, "acme", date(2024, 8, 1), "Ann")
     assert office.failing() == {"earlier_months_closed": "not closed: 2024-08 (closing)"}
