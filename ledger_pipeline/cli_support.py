@@ -406,6 +406,9 @@ def print_proof(proof: dict[str, Any]) -> None:
         typer.echo(f"error: {found['table']} {found['id']}: {found['what']}", err=True)
     for head in proof["heads"]:
         typer.echo(f"{head['entity']}: {head['chain_no']} batches, the last is {head['batch_id']}, hash {head['hash']}")
+        typer.echo(
+            f"{head['entity']}: what stands, whatever the order in which it was booked: {proof['standing'][head['entity']]}"
+        )
     typer.echo(
         f"{proof['batches']:,} batches, {proof['entries']:,} entries, {proof['lines']:,} lines and {proof['payloads']:,} payloads recomputed; "
         f"{proof['pending']:,} payloads pending; {proof['count']:,} findings"

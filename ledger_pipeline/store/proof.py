@@ -19,7 +19,7 @@ from psycopg import sql
 
 from ledger_pipeline.model.journal import fingerprints
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.store import frames, periods
+from ledger_pipeline.store import frames, periods, standing
 from ledger_pipeline.store.database import Connection, Database
 from ledger_pipeline.store.posting import ENTRY_TEXT, LINE_TEXT, chain_hash, text_of
 
@@ -68,6 +68,10 @@ class Proof:
     """What was recomputed, in numbers, and what was found.
 
     `pending` are landed versions that no posting has decided yet; `closed` are the months whose lines were held against their closing.
+
+
+    `standing` is a SHA-256 per entity over the entries that stand, without ids and times: equal for equal books, whatever the order in which
+    they came about.
     """
 
     batches: int = 0
@@ -78,6 +82,7 @@ class Proof:
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    standing: dict[str, str] = field(default_factory=dict)
     closed: int = 0
     period_heads: list[PeriodHead] = field(default_factory=list)
 
@@ -101,6 +106,7 @@ def verify(
         scope = {"entity": entity, "names": _connections(connection, entity, connections)}
         _chains(connection, proof, entity, chunk)
         _periods(connection, proof, entity)
+        proof.standing = {head.entity: standing.fingerprint(connection, head.entity) for head in proof.heads}
         _payloads(connection, proof, scope)
         _files(connection, proof, scope)
         for table, query in (*_REFERENCES, *_CORRECTIONS, *_FATES):
