@@ -174,10 +174,9 @@ def test_what_has_no_fate_is_counted(office: Office) -> None:
     office.do("DELETE FROM ops.fate WHERE sync_date = %s", NIGHTS[0])
     found = office.failing()
     assert found["nothing_undecided"] == "1 landed version without a fate: 1 of bank/records"
-    assert found["control_totals_tie"] == (
-        "2 of 2 totals differ: bank/records versions landed; in the books or rightly not: 3 against 2 records, "
-        "bank/records the source's amounts of the staged ones: 6.00 against 5.00 GBP"
-    )
+    assert found["control_totals_tie"].startswith("2 of 2 totals differ: bank/records ")
+    rows = office.checks()["control_totals_tie"].rows
+    assert [(r["unit"], r["theirs"], r["ours"]) for r in rows] == [("records", "3", "2"), ("GBP", "6.00", "5.00")]
 
 
 def test_quarantine_is_limited_and_a_repaired_record_does_not_count(office: Office) -> None:
@@ -266,8 +265,10 @@ def _clearing(company: FakeCompany) -> Check:
 
 def test_the_sources_own_count_must_have_come(office: Office) -> None:
     office.do("UPDATE raw.pull SET expected = 2 WHERE sync_date = %s", NIGHTS[0])
-    said = "the source's count, the records that came: 2024-09-28: 2 against 1 records"
-    assert office.failing() == {"control_totals_tie": f"1 of 3 totals differ: bank/records {said}"}
+    (found,) = office.failing().items()
+    assert found[0] == "control_totals_tie"
+    assert found[1].startswith("1 of 3 totals differ: bank/records ")
+    assert found[1].endswith("2024-09-28: 2 against 1 records")
     (row,) = office.checks()["control_totals_tie"].rows
     assert (row["connection"], row["theirs"], row["ours"], row["difference"]) == ("bank", "2", "1", "1")
     office.do("UPDATE raw.pull SET expected = 1 WHERE expected = 2")
