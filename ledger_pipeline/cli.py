@@ -15,6 +15,7 @@ import typer
 
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import measures as measures_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import replay as replay_commands
@@ -42,6 +43,7 @@ app.command()(currency_commands.revalue)
 app.command()(statements_commands.statements)
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
+app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
 
