@@ -77,7 +77,7 @@ class Difference:
     last: date
     payloads: int = 0
     unchanged: int = 0
-    fates: Counter[str] = field(default_factory=Counter)
+    fates: dict[str, int] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
@@ -133,7 +133,7 @@ def _run(
         found.refused = [r for r in mapped.refusals if r.raw_id not in stale] + _rejections(mapped, made)
         ignored = staging.ignored_by_people(connection, [*refused, *rejected])
         fates = booking.fates(mapped.documents, made, refused, stale, ignored)
-        found.fates = Counter(fates["fate"].to_pylist())
+        found.fates = dict(Counter(fates["fate"].to_pylist()))
         _describe(connection, found, done)
         if word is not None:
             _keep(connection, runtime, found, target, fates, word)
