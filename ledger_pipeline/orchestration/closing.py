@@ -93,6 +93,8 @@ def _refuse_acceptance(accept: Mapping[str, str]) -> None:
     for name, reason in accept.items():
         if name not in DOCS:
             raise PeriodRefused(f"unknown check {name!r}; known are {', '.join(DOCS)}")
+        if name == "debits_equal_credits":
+            raise PeriodRefused("debits_equal_credits can't be accepted: books that don't balance are broken")
         if not reason.strip():
             raise PeriodRefused(f"say why {name} is accepted")
 

@@ -539,8 +539,12 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
     `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at, and sync_date where it isn't the
     target's.
     """
-    if not fates.num_rows:
-        return
+    if fates.num_rows:
+        _write_fates(connection, target, fates)
+    _decide_the_rest(connection, target)
+
+
+def _write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:
     connection.execute("CREATE TEMP TABLE decided (LIKE ops.fate) ON COMMIT DROP")
     size = fates.num_rows
     full = fates
@@ -577,6 +581,17 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
             "WHERE raw_id = ANY(%s)",
             (target.at, target.run_id, [row[0] for row in older]),
         )
+    connection.execute("DROP TABLE decided")
+
+
+def _decide_the_rest(connection: Connection, target: Target) -> None:
+    """Landed versions of the sync date that were never staged: the day's own pulls replaced them, or the pull that saw them did not end."""
+    arguments = {
+        "connection": target.connection,
+        "day": target.sync_date,
+        "run": target.run_id,
+        "at": target.at,
+    }
     connection.execute(
         """
         INSERT INTO ops.fate (raw_id, connection, stream, source_id, sync_date, fate, reason, units, version_at, run_id, decided_at)
@@ -587,9 +602,27 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
            AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
          ORDER BY r.raw_id, p.pull_id DESC
         """,
-        {"connection": target.connection, "day": target.sync_date, "run": target.run_id, "at": target.at},
-    )  # versions that the day's own pulls replaced before it was staged
-    connection.execute("DROP TABLE decided")
+        arguments,
+    )
+    connection.execute(
+        """
+        INSERT INTO ops.fate (raw_id, connection, stream, source_id, sync_date, fate, reason, units, version_at, run_id, decided_at)
+        SELECT DISTINCT ON (r.raw_id) r.raw_id, r.connection, r.stream, r.source_id, a.sync_date,
+               CASE WHEN EXISTS (SELECT 1 FROM ops.fate f WHERE (f.connection, f.stream, f.source_id) = (r.connection, r.stream, r.source_id))
+                    THEN 'superseded' ELSE 'ignored' END,
+               'seen only by a pull that did not end; a later one saw something else', r.units, coalesce(r.version_at, a.started_at),
+               %(run)s, %(at)s
+          FROM raw.attempt a JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
+         WHERE a.connection = %(connection)s AND a.sync_date = %(day)s
+           AND NOT EXISTS (SELECT 1 FROM raw.pull p WHERE p.pull_id = a.pull_id)
+           AND EXISTS (SELECT 1 FROM raw.pull p WHERE (p.connection, p.sync_date, p.stream) = (a.connection, a.sync_date, a.stream)
+                                                  AND p.pull_id > a.pull_id)
+           AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
+           AND NOT EXISTS (SELECT 1 FROM raw.seen other JOIN raw.pull p USING (pull_id) WHERE other.raw_id = r.raw_id)
+         ORDER BY r.raw_id
+        """,
+        arguments,
+    )
 
 
 def supersede_seen(connection: Connection, target: Target, first: date) -> None:

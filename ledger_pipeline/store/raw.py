@@ -51,9 +51,13 @@ class Pull:
 
 
 def begin(database: Database, pull: Pull) -> None:
-    """Give the pull its id; nothing else is written until `finish`."""
+    """Give the pull its id and note that it has begun."""
     with database.connect() as connection:
-        row = connection.execute("SELECT nextval('raw.pull_id_seq')").fetchone()
+        row = connection.execute(
+            "INSERT INTO raw.attempt (pull_id, connection, stream, sync_date, run_id, started_at) "
+            "VALUES (nextval('raw.pull_id_seq'), %s, %s, %s, %s, %s) RETURNING pull_id",
+            (pull.connection, pull.stream, pull.sync_date, pull.run_id, pull.started_at),
+        ).fetchone()
         pull.pull_id = int(row[0]) if row else None
 
 

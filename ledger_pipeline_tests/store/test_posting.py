@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from ledger_pipeline.orchestration import steps
-from ledger_pipeline.store import posting
+from ledger_pipeline.store import posting, raw
 from ledger_pipeline.store.database import Connection, Database
 from ledger_pipeline.store.gate import GateClosed
+from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.fakes import DAY, FakeCompany, gone, order
 
 NEXT = DAY + timedelta(days=1)
@@ -414,3 +415,44 @@ def test_the_chain_covers_header_content_and_what_came_before() -> None:
     assert posting.chain_hash(b"\1" * 32, b"c" * 32, header) != made
     assert posting.chain_hash(bytes(32), b"d" * 32, header) != made
     assert posting.chain_hash(bytes(32), b"c" * 32, (2, *header[1:])) != made
+
+
+# pulls that did not end -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_another_there", [True, False])
+@pytest.mark.parametrize(("now", "fate"), [("edited", "superseded"), ("vanished", "ignored")])
+def test_what_only_a_failed_pull_saw_has_a_fate_when_the_retry_has_ended(
+    company: FakeCompany, monkeypatch: pytest.MonkeyPatch, now: str, fate: str, is_another_there: bool
+) -> None:
+    monkeypatch.setattr(steps, "LANDING_CHUNK", 1)
+    company.shelf.put("orders", order("o1", 1000, **OLDER), order("o9"), page_size=1)
+    others = [order("o2", 300)] if is_another_there else []
+
+    def broken(stream: str, page: int) -> None:
+        if (stream, page) == ("orders", 1):
+            raise ConnectionResetError("in the middle of a list")
+
+    company.shelf.before_page = broken
+    link = company.runtime.link("shop")
+    with pytest.raises(ConnectionResetError):
+        steps.pull(company.runtime, link, link.source.stream("orders"), DAY, "broken")
+    company.shelf.before_page = lambda stream, page: None
+    company.run(*others, *([order("o1", 1300, **NEWER)] if now == "edited" else []))
+    reason = "seen only by a pull that did not end; a later one saw something else"
+    assert company.fates()[0] == ("o1", fate, reason if now == "vanished" else company.fates()[0][2])
+    assert {f for i, f, _ in company.fates()[1:]} <= {"posted"}
+    assert verify(company.database).findings == []
+    assert company.rows(
+        "SELECT count(*) FROM raw.attempt a LEFT JOIN raw.pull p USING (pull_id) WHERE p.pull_id IS NULL"
+    ) == [(1,)]
+
+
+def test_what_a_pull_under_way_has_seen_waits_for_its_end(company: FakeCompany) -> None:
+    company.run(order("o1", 1000, **OLDER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "finish", lambda *_: None)
+        company.shelf.put("orders", order("o1", 1300, **NEWER))
+        company.pull()
+    company.post()
+    assert company.fates() == [("o1", "posted", "")]

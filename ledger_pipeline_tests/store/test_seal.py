@@ -679,19 +679,15 @@ def test_events_form_one_chain(books: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "isolation",
+    ("isolation", "said"),
     [
-        psycopg.IsolationLevel.READ_COMMITTED,
-        pytest.param(
-            psycopg.IsolationLevel.REPEATABLE_READ,
-            marks=pytest.mark.xfail(
-                strict=True, reason="check_batch reads ledger.period in the transaction's old snapshot"
-            ),
-        ),
+        (psycopg.IsolationLevel.READ_COMMITTED, "that period of acme is closed"),
+        (psycopg.IsolationLevel.REPEATABLE_READ, "in a READ COMMITTED transaction only"),
+        (psycopg.IsolationLevel.SERIALIZABLE, "in a READ COMMITTED transaction only"),
     ],
 )
 def test_an_entry_cannot_slip_into_a_month_that_was_closed_meanwhile(
-    books: Database, isolation: psycopg.IsolationLevel
+    books: Database, isolation: psycopg.IsolationLevel, said: str
 ) -> None:
     """Its transaction began, and wrote all but its batch, while the month was open."""
     with psycopg.connect(books.url) as connection:
@@ -700,7 +696,7 @@ def test_an_entry_cannot_slip_into_a_month_that_was_closed_meanwhile(
         add_entry(connection)
         add_lines(connection, SOUND)
         shut(books, "closing", "closed")
-        with pytest.raises(errors.CheckViolation, match="that period of acme is closed"):
+        with pytest.raises(errors.CheckViolation, match=said):
             add_batch(connection)
 
 

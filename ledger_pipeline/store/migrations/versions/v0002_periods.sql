@@ -43,6 +43,9 @@ DECLARE
   now_is text;
   becomes text;
 BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN  -- an older snapshot wouldn't show what has closed since
+    RAISE EXCEPTION 'a period changes in a READ COMMITTED transaction only' USING ERRCODE = 'check_violation';
+  END IF;
   PERFORM ledger.lock_periods(NEW.entity, true);
   SELECT state INTO now_is FROM ledger.period WHERE entity = NEW.entity AND month = NEW.month;
   now_is := coalesce(now_is, 'open');
@@ -68,6 +71,9 @@ DECLARE
   entries bigint;
   lines bigint;
 BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN  -- an older snapshot wouldn't show what has closed since
+    RAISE EXCEPTION 'a batch is sealed in a READ COMMITTED transaction only' USING ERRCODE = 'check_violation';
+  END IF;
   PERFORM ledger.lock_periods(NEW.entity, false);
   SELECT count(*), sum(line_count) INTO entries, lines FROM ledger.entry WHERE batch_id = NEW.batch_id;
   IF entries <> NEW.entry_count OR lines <> NEW.line_count THEN
@@ -174,9 +180,24 @@ COMMENT ON TABLE ledger.rate IS 'Reference rates that were fetched after the his
 CREATE TRIGGER rate_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.rate
   FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
+-- pulls that have begun: what one saw that never ended is decided when a later one has ended --------------------------------
+
+CREATE TABLE raw.attempt (
+  pull_id     bigint PRIMARY KEY,
+  connection  text NOT NULL,
+  stream      text NOT NULL,
+  sync_date   date NOT NULL,
+  run_id      text NOT NULL,
+  started_at  timestamptz NOT NULL
+);
+COMMENT ON TABLE raw.attempt IS 'Every pull that has begun; one without a row in raw.pull did not end. Append-only.';
+CREATE INDEX attempt_by_day ON raw.attempt (connection, sync_date);
+CREATE TRIGGER attempt_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON raw.attempt
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
 CREATE INDEX line_by_day ON ledger.line USING brin (posted_on) WITH (pages_per_range = 32);
 
-GRANT SELECT, INSERT ON ledger.period_event, ledger.rate, ops.decision, ops.action TO ledger_pipeline_writer;
+GRANT SELECT, INSERT ON raw.attempt, ledger.period_event, ledger.rate, ops.decision, ops.action TO ledger_pipeline_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ops.measure TO ledger_pipeline_writer;
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA ops TO ledger_pipeline_writer;
-GRANT SELECT ON ledger.period_event, ledger.rate, ops.decision, ops.action, ops.measure TO ledger_pipeline_reader;
+GRANT SELECT ON raw.attempt, ledger.period_event, ledger.rate, ops.decision, ops.action, ops.measure TO ledger_pipeline_reader;
