@@ -11,7 +11,7 @@ import pytest
 from ledger_pipeline.orchestration import quarantine as life
 from ledger_pipeline.orchestration.quarantine import Retried
 from ledger_pipeline.orchestration.runtime import Link
-from ledger_pipeline.store import quarantine
+from ledger_pipeline.store import periods, quarantine
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline.store.quarantine import Held, QuarantineRefused
@@ -163,6 +163,15 @@ def test_a_retry_says_what_todays_mapping_refuses_besides(
     done = life.retry(company.runtime, [bad.raw_id], **ANN)
     assert [h.source_id for h in held(company) if h.raw_id in done.newly_held] == ["o1"]
     assert not done.is_clear
+
+
+def test_a_retry_posts_into_a_month_that_is_closing(company: FakeCompany, monkeypatch: pytest.MonkeyPatch) -> None:
+    night(company, DAY, order("o1", "700", net=700), order("o2", 100))
+    with company.database.connect() as connection:
+        periods.record_event(connection, "acme", DAY.replace(day=1), "closing", by="Ann", at=company.now)
+    read_totals_as_numbers(company, monkeypatch)
+    assert life.retry(company.runtime, [held(company)[0].raw_id], **ANN).is_clear
+    assert company.rows("SELECT DISTINCT posted_on, is_prior_period FROM ledger.entry") == [(DAY, False)]
 
 
 @pytest.mark.parametrize("word", [{"by": " ", "reason": "r"}, {"by": "Ann", "reason": ""}])
