@@ -235,6 +235,18 @@ def test_gains_on_cash_in_another_currency_are_an_effect_and_no_flow(books: Book
     assert statement.ties
 
 
+def test_the_exchange_within_an_entry_is_no_flow(books: Books) -> None:
+    books.post(
+        "p", D,
+        ("bank:a", 110), ("currency_trading", -110), ("currency_trading", 100, "EUR", 110),
+        ("payout_in_transit", -100, "EUR", -110),
+        record="bank_transaction",
+    )  # fmt: skip
+    statement, rows = books.make("cash_flow", *OCTOBER)
+    assert [row for row in shown(rows, 0, 4) if row[0]] == [("payout_in_transit", "1.10"), ("bank:a", "1.10")]
+    assert statement.ties
+
+
 # sales tax -----------------------------------------------------------------------------------------------------
 
 
