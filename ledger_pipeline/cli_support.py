@@ -381,15 +381,6 @@ def quarantined(runtime: Runtime, name: str | None = None) -> list[dict[str, Any
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
-def print_quarantine(rows: Sequence[dict[str, Any]]) -> None:
-    """One line each."""
-    for row in rows:
-        typer.echo(
-            f"{row['sync_date']}  {row['connection']}/{row['stream']} {row['source_id']}\n    {row['path']}: {row['reason']}"
-        )
-    typer.echo(f"{len(rows)} in quarantine")
-
-
 def prove(runtime: Runtime, entity: str | None) -> dict[str, Any]:
     """What `verify` recomputed and found, as plain data."""
     from dataclasses import asdict

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ledger_pipeline.orchestration import alerts, assets, books, jobs, month_end, periods, statements
+from ledger_pipeline.orchestration import alerts, assets, books, jobs, measures, month_end, periods, statements
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 
@@ -19,6 +19,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *(a for group in made for a in group.assets),
+            *measures.assets(runtime.config, partitions),
             *books.assets(runtime.config, partitions),
             *(a for by_month in (month_end, statements, periods) for a in by_month.assets(runtime.config, months)),
         ],

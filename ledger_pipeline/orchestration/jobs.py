@@ -50,6 +50,7 @@ def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
 def keys_of(config: LedgerConfig, name: str) -> list[dg.AssetKey]:
     """Every asset key of a connection."""
     from ledger_pipeline import sources
+    from ledger_pipeline.orchestration import measures
     from ledger_pipeline.orchestration.assets import raw_key, staging_key
 
     source = sources.load(config.connections[name].source)
@@ -57,6 +58,7 @@ def keys_of(config: LedgerConfig, name: str) -> list[dg.AssetKey]:
         *(raw_key(name, stream.name) for stream in source.streams),
         *(staging_key(name, record) for record in source.records),
         ledger_key(name),
+        *measures.keys_of(name),
     ]
 
 

@@ -48,6 +48,7 @@ def take(runtime: Runtime, name: str, days: Sequence[date]) -> list[Measure]:
 
 
 def _of(config: LedgerConfig, name: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    source = config.connections[name].source
     specs = [
         dg.AssetSpec(
             measure_key(name, measure),
@@ -56,8 +57,8 @@ def _of(config: LedgerConfig, name: str, partitions: dg.PartitionsDefinition) ->
             group_name=name,
             owners=OWNERS,
             partitions_def=partitions,
-            kinds={"postgres"},
-            tags={"entity": config.connections[name].entity, "layer": "measures"},
+            kinds={source, "postgres"},
+            tags={"entity": config.connections[name].entity, "source": source, "layer": "measures"},
             metadata={"dagster/table_name": "ops.measure"},
         )
         for measure, doc in MEASURES.items()

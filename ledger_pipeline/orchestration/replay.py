@@ -97,7 +97,14 @@ def replay(runtime: Runtime, name: str, first: date, last: date) -> Difference:
 def apply(
     runtime: Runtime, name: str, first: date, last: date, *, digest: str, by: str, reason: str, run_id: str
 ) -> Difference:
-    """Post a replay's corrections. Raises BooksChanged when they differ from those that were looked at (`digest`)."""
+    """Post a replay's corrections. Raises BooksChanged when they differ from those that were looked at (`digest`).
+
+    Days with a quarantine are staged and checked anew first, so that staging, too, says what today's mapping says.
+    """
+    link = runtime.link(name)
+    for day in _days_with_quarantine(runtime, name, first, last):
+        steps.stage(runtime, link, day, run_id)
+        steps.check(runtime, link, day, run_id)
     return _run(runtime, name, first, last, run_id, is_replay=True, word=(digest, by, reason))
 
 
@@ -276,9 +283,6 @@ def _keep(
         decided.append_column("sync_date", pa.array([days[r] for r in raw_ids], pa.date32())),
     )
     posting.supersede_seen(connection, target, found.first)
-    connection.execute(
-        "DELETE FROM ops.quarantine WHERE connection = %s AND raw_id = ANY(%s)", (found.connection, raw_ids)
-    )
     details: dict[str, Any] = {
         "connection": found.connection,
         "from": str(found.first),
@@ -290,6 +294,15 @@ def _keep(
         "INSERT INTO ops.action (action, by_whom, reason, run_id, details, acted_at) VALUES ('replay', %s, %s, %s, %s, %s)",
         (by, reason, target.run_id, Jsonb(details), runtime.clock()),
     )
+
+
+def _days_with_quarantine(runtime: Runtime, name: str, first: date, last: date) -> list[date]:
+    with runtime.database.connect("reader") as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT sync_date FROM ops.quarantine WHERE connection = %s AND sync_date BETWEEN %s AND %s ORDER BY 1",
+            (name, first, last),
+        ).fetchall()
+    return [row[0] for row in rows]
 
 
 def _days_of(connection: Connection, raw_ids: list[int]) -> dict[int, date]:

@@ -22,6 +22,11 @@ from ledger_pipeline.orchestration.build import build_defs
 DEMO = Path(configuration.__file__).parent / "sandbox" / "demo.ledger.yaml"
 CONFIG: LedgerConfig = configuration.load(DEMO, sources.known())
 NAMES = list(CONFIG.connections)
+STATEMENTS = (
+    *("trial_balance", "profit_and_loss", "balance_sheet", "cash_flow", "general_ledger", "sales_tax", "gift_cards"),
+    "receivables_ageing",
+)
+MONTHLY = ("currency_gains", "period", "closed_period", *STATEMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,8 @@ def test_every_asset_stands_under_its_layer_connection_and_noun(specs: dict[str,
         expected |= {f"raw/{name}/{stream.name}" for stream in source.streams}
         expected |= {f"staging/{name}/{record}" for record in source.records}
         expected.add(f"ledger/{name}/entries")
+        expected |= {f"measures/{name}/{measure}" for measure in ("completeness", "timeliness", "clearing")}
+    expected |= {f"books/{entity}/{noun}" for entity in CONFIG.entities for noun in MONTHLY}
     assert set(specs) == expected
     assert {"raw/stripe_us/balance_transactions", "staging/stripe_us/processor_transaction"} < set(specs)
 
@@ -77,8 +84,11 @@ def test_every_asset_has_group_owner_kinds_tags_partitions_and_words(specs: dict
     for path, spec in specs.items():
         layer, name, *_ = path.split("/")
         assert spec.owners == ["team:finance-data"], path
-        assert isinstance(spec.partitions_def, dg.DailyPartitionsDefinition), path
-        assert spec.partitions_def.start.date().isoformat() == CONFIG.schedule.start
+        is_monthly = layer == "books" and name in CONFIG.entities
+        kind = dg.MonthlyPartitionsDefinition if is_monthly else dg.DailyPartitionsDefinition
+        assert isinstance(spec.partitions_def, kind), path
+        first = CONFIG.schedule.start[:8] + "01" if is_monthly else CONFIG.schedule.start
+        assert spec.partitions_def.start.date().isoformat() == first
         assert len(spec.description or "") > 20, path
         if layer == "books":
             assert (spec.group_name, spec.kinds) == ("books", {"postgres"})
@@ -157,7 +167,21 @@ def test_the_schedule_asks_for_one_run_per_connection_for_the_day_before(defs: d
         own = {key.path[1] for key in request.asset_selection or ()}
         assert own == {request.tags[jobs.CONNECTION]}
         layers = {key.path[0] for key in request.asset_selection or ()}
-        assert layers == {"raw", "staging", "ledger"}
+        assert layers == {"raw", "staging", "ledger", "measures"}
+
+
+def test_the_months_end_is_prepared_on_the_second(defs: dg.Definitions) -> None:
+    schedule = defs.get_schedule_def("month_end")
+    assert schedule.cron_schedule == "0 9 2 * *"
+    with dg.DagsterInstance.ephemeral() as instance:
+        at = datetime(2027, 1, 2, 9, tzinfo=UTC)
+        context = dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=at, repository_def=defs.get_repository_def()
+        )
+        (request,) = schedule.evaluate_tick(context).run_requests or ()
+    assert request.partition_key == "2026-12-01"
+    keys = {"/".join(k.path) for k in defs.get_job_def("month_end").asset_layer.executable_asset_keys}
+    assert keys == {f"books/{e}/{noun}" for e in CONFIG.entities for noun in MONTHLY if noun != "closed_period"}
 
 
 def test_another_tick_has_other_run_keys(defs: dg.Definitions) -> None:
