@@ -47,6 +47,11 @@ def ledger_key(connection: str) -> dg.AssetKey:
     return dg.AssetKey(["ledger", connection, "entries"])
 
 
+def gains_key(entity: str) -> dg.AssetKey:
+    """`books/<entity>/currency_gains`: what the month's statements and closing wait for."""
+    return dg.AssetKey(["books", entity, "currency_gains"])
+
+
 def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefinition) -> Group:
     """Raw, staging, checks and ledger of a connection."""
     source = sources.load(config.connections[name].source)

@@ -435,8 +435,8 @@ def _currency_run_is_current(scope: Scope) -> _Answer:
 DOCS: Mapping[str, str] = {
     "nights_are_in": "Every enabled connection has a pull of every stream, staging, an open gate and fates for every sync date of the month.",
     "nothing_undecided": "Every version that landed for the month's sync dates has a fate.",
-    "quarantine_within_limit": "Not more records are quarantined than entities.<e>.closing.quarantine_limit.",
-    "clearing_explained": "What stands on clearing accounts at the month's end isn't older than entities.<e>.closing.clearing_days (FIFO).",
+    "quarantine_within_limit": "Not more records are quarantined than the entity's closing.quarantine_limit.",
+    "clearing_explained": "What stands on clearing accounts at the month's end isn't older than the entity's closing.clearing_days (FIFO).",
     "control_totals_tie": "What the sources state ties to the books: records and money by fate, the sources' own counts, bank and processor balances.",
     "debits_equal_credits": "Through the month's end, debits equal credits in every currency and in base.",
     "earlier_months_closed": "Every earlier month with entries is closed.",

@@ -9,18 +9,13 @@ import dagster as dg
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.orchestration import currency, metadata, periods, statements
-from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reports.statements import STATEMENTS
 from ledger_pipeline.store.calculated import PREFIX
 
 BY = "Dagster"
-
-
-def gains_key(entity: str) -> dg.AssetKey:
-    """`books/<entity>/currency_gains`."""
-    return dg.AssetKey(["books", entity, "currency_gains"])
 
 
 def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import closing, metadata
-from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import DOCS, Check, feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import periods
@@ -67,7 +67,10 @@ def _period(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefiniti
         tags={"entity": entity},
         kinds={"postgres"},
         partitions_def=partitions,
-        deps=[ledger_key(name) for name in feeding(config, entity) if config.connections[name].is_enabled],
+        deps=[
+            gains_key(entity),
+            *(ledger_key(name) for name in feeding(config, entity) if config.connections[name].is_enabled),
+        ],
         check_specs=[
             dg.AssetCheckSpec(name, asset=period_key(entity), description=doc, blocking=False)
             for name, doc in DOCS.items()

@@ -9,7 +9,8 @@ import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import metadata
-from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
+from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reports import charts
@@ -38,7 +39,8 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
 
 
 def _of_entity(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    deps = [ledger_key(name) for name, c in config.connections.items() if c.is_enabled and c.entity == entity]
+    deps = [ledger_key(name) for name in feeding(config, entity) if config.connections[name].is_enabled]
+    deps.append(gains_key(entity))
     keys = {name: statement_key(entity, name) for name in STATEMENTS}
     specs = [
         dg.AssetSpec(
