@@ -77,7 +77,8 @@ def test_every_entity_has_every_statement_by_month_after_its_own_connections(des
     for path, spec in specs.items():
         entity = path.split("/")[1]
         assert {"/".join(dep.asset_key.path) for dep in spec.deps} == {
-            f"ledger/{'shop' if entity == 'acme' else 'till'}/entries"
+            f"ledger/{'shop' if entity == 'acme' else 'till'}/entries",
+            f"books/{entity}/currency_gains",
         }
         assert (spec.group_name, spec.owners, spec.kinds) == ("books", ["team:finance-data"], {"postgres"})
         assert len(spec.description or "") > 20
