@@ -20,6 +20,7 @@ from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import replay as replay_commands
 from ledger_pipeline.commands import statements as statements_commands
+from ledger_pipeline.commands.common import AsJson, ConfigFile
 
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.runtime import Runtime
@@ -47,8 +48,6 @@ app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
 Port = Annotated[int, typer.Option(help="Port of the sandbox on 127.0.0.1.")]
 
 

@@ -119,17 +119,21 @@ def _entries(runtime: Runtime) -> int:
 
 
 def compare(runtime: Runtime, truth: dict[str, Any]) -> list[str]:
-    """What differs between the ledger and the company's own books: balances to the minor unit, and what became of every record."""
+    """What differs between the ledger and the company's own books: balances to the minor unit, and what became of every record.
+
+    What the books computed from themselves (`books:…`, currency gains) is left out: the company's books are those of its records.
+    """
     with runtime.database.connect("reader") as connection:
         ours = {
             (entity, role, currency): (amount, base)
             for entity, role, currency, amount, base in connection.execute(
-                "SELECT entity, role, currency, sum(amount_minor)::bigint, sum(base_minor)::bigint FROM ledger.line GROUP BY 1, 2, 3"
+                "SELECT l.entity, l.role, l.currency, sum(l.amount_minor)::bigint, sum(l.base_minor)::bigint FROM ledger.line l "
+                "JOIN ledger.entry e USING (entry_id) WHERE e.connection NOT LIKE 'books:%' GROUP BY 1, 2, 3"
             )
         }
         fates: dict[tuple[str, str], dict[str, int]] = {}
         for name, stream, fate, count in connection.execute(
-            "SELECT connection, stream, fate, count(*) FROM ops.fate WHERE fate <> 'superseded' GROUP BY 1, 2, 3"
+            "SELECT connection, stream, fate, count(*) FROM ops.fate WHERE fate <> 'superseded' AND connection NOT LIKE 'books:%' GROUP BY 1, 2, 3"
         ):
             fates.setdefault((name, stream), {})[fate] = count
     theirs = {(b["entity"], b["role"], b["currency"]): (b["amount_minor"], b["base_minor"]) for b in truth["balances"]}

@@ -6,17 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day
+
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.runtime import Runtime
     from ledger_pipeline.reports.controls import Control
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def fates(
@@ -70,8 +68,8 @@ def _range(day: str, first: str, last: str) -> tuple[date | None, date | None]:
         raise typer.BadParameter("give --date or --from/--to, not both")
     if last and not first:
         raise typer.BadParameter("--to needs --from")
-    begin = _day(day or first) if day or first else None
-    end = _day(last) if last else begin
+    begin = a_day(day or first) if day or first else None
+    end = a_day(last) if last else begin
     if begin and end and end < begin:
         raise typer.BadParameter(f"--to {last} lies before --from {first}")
     return begin, end
@@ -116,10 +114,3 @@ def print_controls(controls: Sequence[Control]) -> None:
             typer.echo(f"    {text}")
     wrong = sum(not one.holds for one in controls)
     typer.echo(f"{len(controls)} controls, {wrong} of them differ" if wrong else f"{len(controls)} controls tie")
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None

@@ -6,16 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day
+
 if TYPE_CHECKING:
     from ledger_pipeline.reports.measures import Measure
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def measures(
@@ -38,8 +36,8 @@ def measures(
         rows = connected.execute(
             "SELECT DISTINCT connection, sync_date FROM ops.staged WHERE connection = ANY(%s) ORDER BY 1, 2", (names,)
         ).fetchall()
-        end = _day(last) if last else max((day for _, day in rows), default=date.today())  # noqa: DTZ011
-        begin = _day(first) if first else end - timedelta(days=29)
+        end = a_day(last) if last else max((day for _, day in rows), default=date.today())  # noqa: DTZ011
+        begin = a_day(first) if first else end - timedelta(days=29)
         found = [
             one
             for name, day in rows
@@ -67,10 +65,3 @@ def _print(found: Sequence[Measure]) -> None:
         cells = [shares[name, day, measure] for measure in MEASURES]
         table.add_row(name, str(day), *("–" if share is None else f"{share:.2%}" for share in cells))
     console.print(table)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_month, one_line, runtime_of, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,17 +23,15 @@ Entity = Annotated[str, typer.Option(help="The entity, as in ledger.yaml.")]
 AnyEntity = Annotated[str, typer.Option(help="Only this entity.")]
 Month = Annotated[str, typer.Option(help="YYYY-MM.")]
 By = Annotated[str, typer.Option(help="Who does it: a person's name; it is recorded.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @period.command("list")
 def list_(entity: AnyEntity = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every month that has entries or was ever closed, with its state."""
-    runtime = _runtime(config, entity)
+    runtime = runtime_of(config, entity=entity)
     names = [entity] if entity else list(runtime.config.entities)
     rows = [row for name in names for row in _months(runtime, name)]
-    _show(as_json, rows, lambda: _print_months(rows))
+    show(as_json, rows, lambda: _print_months(rows))
 
 
 @period.command()
@@ -42,11 +39,11 @@ def check(entity: Entity, month: Month, config: ConfigFile = None, as_json: AsJs
     """What stands in the way of closing a month; changes nothing, ends with 1 when a check fails."""
     from ledger_pipeline.orchestration import closing
 
-    first = _month(month)
-    runtime = _runtime(config, entity)
+    first = a_month(month)
+    runtime = runtime_of(config, entity=entity)
     checks = closing.check(runtime, entity, first)
     data = {"entity": entity, "month": month, "state": _state(runtime, entity, first), "checks": _plain(checks)}
-    _show(as_json, data, lambda: _print_checks(f"{entity} {month} is {data['state']}", checks))
+    show(as_json, data, lambda: _print_checks(f"{entity} {month} is {data['state']}", checks))
     raise typer.Exit(0 if all(one.holds for one in checks) else 1)
 
 
@@ -64,19 +61,19 @@ def close(
     """Book the month's currency gains, check it and close it; with a failing check it stays in closing and the command ends with 1."""
     from ledger_pipeline.orchestration import closing
 
-    first, accepted = _month(month), _accepted(accept or [])
-    runtime = _runtime(config, entity)
+    first, accepted = a_month(month), _accepted(accept or [])
+    runtime = runtime_of(config, entity=entity)
     data: dict[str, Any] = {"entity": entity, "month": month}
-    with _one_line():
+    with one_line():
         try:
             done = closing.close(runtime, entity, first, by, accepted)
         except closing.NotClosed as error:
             checks = error.checks
             data |= {"state": "closing", "failing": [one.name for one in error.failing], "checks": _plain(checks)}
-            _show(as_json, data, lambda: _print_checks(f"{entity} {month} stays in closing", checks))
+            show(as_json, data, lambda: _print_checks(f"{entity} {month} stays in closing", checks))
             raise typer.Exit(1) from None
     data |= {"state": "closed", "event": _event(done.event), "checks": _plain(done.checks)}
-    _show(as_json, data, lambda: _print_closed(done.event, done.checks))
+    show(as_json, data, lambda: _print_closed(done.event, done.checks))
 
 
 @period.command()
@@ -84,11 +81,11 @@ def begin(entity: Entity, month: Month, by: By, config: ConfigFile = None, as_js
     """Begin to close a month: the nights post past it, people may still correct it."""
     from ledger_pipeline.orchestration import closing
 
-    first = _month(month)
-    runtime = _runtime(config, entity)
-    with _one_line():
+    first = a_month(month)
+    runtime = runtime_of(config, entity=entity)
+    with one_line():
         event = closing.begin(runtime, entity, first, by)
-    _show(as_json, _event(event), lambda: typer.echo(f"{entity} {month} is closing"))
+    show(as_json, _event(event), lambda: typer.echo(f"{entity} {month} is closing"))
 
 
 @period.command()
@@ -103,11 +100,11 @@ def reopen(
     """Open a closing or closed month again."""
     from ledger_pipeline.orchestration import closing
 
-    first = _month(month)
-    runtime = _runtime(config, entity)
-    with _one_line():
+    first = a_month(month)
+    runtime = runtime_of(config, entity=entity)
+    with one_line():
         event = closing.reopen(runtime, entity, first, by, reason)
-    _show(as_json, _event(event), lambda: typer.echo(f"{entity} {month} is open"))
+    show(as_json, _event(event), lambda: typer.echo(f"{entity} {month} is open"))
 
 
 @period.command()
@@ -120,47 +117,13 @@ def history(
     """Who began, closed and reopened which month, when and why."""
     from ledger_pipeline.store import periods
 
-    first = _month(month) if month else None
-    with _runtime(config, entity).database.connect("reader") as connection:
+    first = a_month(month) if month else None
+    with runtime_of(config, entity=entity).database.connect("reader") as connection:
         events = periods.history(connection, entity or None, first)
-    _show(as_json, [_event(event) for event in events], lambda: _print_history(events))
+    show(as_json, [_event(event) for event in events], lambda: _print_history(events))
 
 
 # reading -----------------------------------------------------------------------------------------------------------------
-
-
-def _runtime(config: Path | None, entity: str) -> Runtime:
-    from ledger_pipeline.orchestration.runtime import Runtime
-
-    runtime = Runtime.from_file(config)
-    if entity and entity not in runtime.config.entities:
-        _fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
-    return runtime
-
-
-def _fail(line: str) -> NoReturn:
-    typer.echo(f"error: {line}", err=True)
-    raise typer.Exit(1)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """A refusal is one line on stderr, and ends with 1."""
-    from ledger_pipeline.store.periods import PeriodRefused
-
-    try:
-        yield
-    except PeriodRefused as error:
-        _fail(str(error))
-
-
-def _month(text: str) -> date:
-    from ledger_pipeline.store import periods
-
-    try:
-        return periods.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def _accepted(given: Sequence[str]) -> dict[str, str]:
@@ -204,13 +167,6 @@ def _months(runtime: Runtime, entity: str) -> list[dict[str, Any]]:
 
 
 # printing ----------------------------------------------------------------------------------------------------------------
-
-
-def _show(as_json: bool, data: Any, print_it: Callable[[], None]) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2, default=str))
-    else:
-        print_it()
 
 
 def _event(event: Event) -> dict[str, Any]:

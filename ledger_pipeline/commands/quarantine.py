@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day, one_line, runtime_of
+from ledger_pipeline.commands.common import show as print_or_json
 
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.quarantine import Retried
@@ -26,8 +26,6 @@ RawId = Annotated[int, typer.Argument(help="Id of the version, as the list shows
 Connection = Annotated[str, typer.Option(help="Only this connection.")]
 By = Annotated[str, typer.Option(help="Who does it: a person's name; it is recorded.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @quarantine.callback()
@@ -44,10 +42,10 @@ def list_(connection: Connection = "", config: ConfigFile = None, as_json: AsJso
     """What is in quarantine now, the newest sync date first."""
     from ledger_pipeline.store.quarantine import held
 
-    runtime = _runtime(config, connection)
+    runtime = runtime_of(config, connection=connection)
     with runtime.database.connect("reader") as connected:
         found = held(connected, connection or None)
-    _show(as_json, [_row(runtime, one) for one in found], lambda: _print_list(runtime, found))
+    print_or_json(as_json, [_row(runtime, one) for one in found], lambda: _print_list(runtime, found))
 
 
 @quarantine.command()
@@ -55,15 +53,15 @@ def show(raw_id: RawId, config: ConfigFile = None, as_json: AsJson = False) -> N
     """One version: why it is held, its payload, the record's other versions, the entries that stand, what was decided."""
     from ledger_pipeline.store.quarantine import file_of
 
-    runtime = _runtime(config)
-    with _one_line(), runtime.database.connect("reader") as connected:
+    runtime = runtime_of(config)
+    with one_line(), runtime.database.connect("reader") as connected:
         file = file_of(connected, raw_id)
     data = asdict(file) | {
         "payload": json.loads(file.payload, parse_float=str),
         "held": _row(runtime, file.held) if file.held else None,
         "can": _can(file),
     }
-    _show(as_json, data, lambda: _print_file(file, data["payload"]))
+    print_or_json(as_json, data, lambda: _print_file(file, data["payload"]))
 
 
 @quarantine.command()
@@ -80,11 +78,11 @@ def retry(
 
     if bool(connection) != bool(day) or bool(raw_ids) == bool(day):
         raise typer.BadParameter("give ids, or --connection and --date")
-    runtime = _runtime(config, connection)
+    runtime = runtime_of(config, connection=connection)
     run_id = f"retry-{uuid.uuid4()}"
-    with _one_line():
+    with one_line():
         if day:
-            done = life.retry_day(runtime, connection, _day(day), by=by, run_id=run_id)
+            done = life.retry_day(runtime, connection, a_day(day), by=by, run_id=run_id)
         else:
             done = life.retry(runtime, raw_ids or [], by=by, run_id=run_id)
     _end(runtime, done, as_json)
@@ -95,8 +93,8 @@ def ignore(raw_id: RawId, by: By, reason: Why, config: ConfigFile = None, as_jso
     """Leave one version out of the books; a new version of the record at the source is judged anew."""
     from ledger_pipeline.orchestration import quarantine as life
 
-    runtime = _runtime(config)
-    with _one_line():
+    runtime = runtime_of(config)
+    with one_line():
         done = life.ignore(runtime, raw_id, by=by, reason=reason, run_id=f"ignore-{uuid.uuid4()}")
     _end(runtime, done, as_json)
 
@@ -106,8 +104,8 @@ def withdraw(raw_id: RawId, by: By, reason: Why, config: ConfigFile = None, as_j
     """Take a decision to ignore back; 1 when the version is in quarantine again."""
     from ledger_pipeline.orchestration import quarantine as life
 
-    runtime = _runtime(config)
-    with _one_line():
+    runtime = runtime_of(config)
+    with one_line():
         done = life.withdraw(runtime, raw_id, by=by, reason=reason, run_id=f"withdraw-{uuid.uuid4()}")
     _end(runtime, done, as_json)
 
@@ -182,7 +180,7 @@ def _end(runtime: Runtime, done: Retried, as_json: bool) -> None:
         "closed_gates": done.closed,
         "newly_held": done.newly_held,
     }
-    _show(as_json, data, lambda: _print_retried(done))
+    print_or_json(as_json, data, lambda: _print_retried(done))
     raise typer.Exit(0 if done.is_clear else 1)
 
 
@@ -200,39 +198,3 @@ def _print_retried(done: Retried) -> None:
         typer.echo(f"error: refused now and not before: {ids}", err=True)
     days = f"{len(done.days)} sync date{'' if len(done.days) == 1 else 's'}"
     typer.echo(f"{days} run again, {done.entries} new entries")
-
-
-def _show(as_json: bool, data: Any, print_it: Callable[[], None]) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2, default=str, ensure_ascii=False))
-    else:
-        print_it()
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
-
-
-def _runtime(path: Path | None, name: str = "") -> Runtime:
-    """Raises ConfigError for an unknown connection."""
-    from ledger_pipeline.orchestration.runtime import Runtime
-
-    runtime = Runtime.from_file(path)
-    if name:
-        runtime.config.connection(name)
-    return runtime
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What can't be done is said in a line, without a traceback, and ends with 1."""
-    from ledger_pipeline.store.quarantine import QuarantineRefused
-
-    try:
-        yield
-    except QuarantineRefused as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None

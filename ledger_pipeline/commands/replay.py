@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ledger_pipeline.commands.common import AsJson, ConfigFile
+
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.replay import Difference
     from ledger_pipeline.orchestration.runtime import Runtime
@@ -22,8 +24,6 @@ First = Annotated[str, typer.Option("--from", help="First sync date of a range."
 Last = Annotated[str, typer.Option("--to", help="Last sync date of a range.")]
 Connections = Annotated[list[str] | None, typer.Option("--connection", help="Only this connection (may be repeated).")]
 Entries = Annotated[bool, typer.Option("--entries", help="List every entry with its lines.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 MOST_REFUSED = 20
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day
+
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.runtime import Runtime
     from ledger_pipeline.reports.render import Form, Written
     from ledger_pipeline.reports.statements import Scope
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="ledger.yaml to use (default: that of this folder).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def statements(
@@ -36,7 +35,7 @@ def statements(
     kind, wanted = _form(form), _names(only or [])
     if bool(first) != bool(last):
         raise typer.BadParameter("--from and --to go together")
-    days = (_day(first), _day(last)) if first else None
+    days = (a_day(first), a_day(last)) if first else None
     if days and days[1] < days[0]:
         raise ConfigError([f"--to {last} lies before --from {first}"])
     runtime = Runtime.from_file(config)
@@ -124,10 +123,3 @@ def _names(only: Sequence[str]) -> Sequence[str]:
         if name not in STATEMENTS:
             raise typer.BadParameter(f"{name!r} is no statement; known are {', '.join(STATEMENTS)}")
     return only
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
