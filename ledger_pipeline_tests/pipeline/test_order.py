@@ -42,7 +42,7 @@ def with_raw_only(database: Database) -> Database:
 
 
 @WITH_WEEK
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_the_order_of_the_days_leaves_no_trace(
     tmp_path: Path, week: Runtime, copy_of: Callable[[str], Database], sandbox: SandboxCompany, seed: int
 ) -> None:
