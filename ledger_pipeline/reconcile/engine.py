@@ -28,7 +28,7 @@ class Member:
 
     `day` is when the other side should show it. `keys` are exact (`order:123`); members whose keys of one kind all differ never match.
     `references` are the words by which the other side's `text` may name it. `counterparty` is who the other side's text should name.
-    `batch` puts members into a till, whose days are paid in as wholes.
+    `batch` puts members into a till, whose days are paid in as wholes; such a member is in no pair and no other subset.
     """
 
     id: str
@@ -472,10 +472,11 @@ def _pairs(work: _Work) -> Iterator[Pair]:
     """Candidates of each left member: by amount within the tolerance, then the nearest days first."""
     policy = work.policy
     buckets: dict[str, dict[int, list[Member]]] = defaultdict(lambda: defaultdict(list))
-    for m in sorted((m for m in work.free.values() if m.side == "right"), key=lambda m: (m.day, m.id)):
+    loose = [m for m in work.free.values() if not m.batch]
+    for m in sorted((m for m in loose if m.side == "right"), key=lambda m: (m.day, m.id)):
         buckets[m.currency][m.amount_minor].append(m)
     amounts = {currency: sorted(of) for currency, of in buckets.items()}
-    for left in work.free.values():
+    for left in loose:
         if left.side != "left":
             continue
         known = amounts.get(left.currency, [])
@@ -516,9 +517,10 @@ def _nearest(members: Sequence[Member], day: date, policy: Policy) -> Iterator[M
 
 def _subsets(work: _Work) -> None:
     """One against several of the other side that sum to it. Sums can coincide, so what only adds up is for a person to decide."""
-    ordered = sorted(work.free.values(), key=lambda m: (-abs(m.amount_minor), m.day, m.id))
+    loose = [m for m in work.free.values() if not m.batch]
+    ordered = sorted(loose, key=lambda m: (-abs(m.amount_minor), m.day, m.id))
     days: dict[tuple[str, Side, bool], list[Member]] = defaultdict(list)
-    for m in sorted(work.free.values(), key=lambda m: (m.day, m.id)):
+    for m in sorted(loose, key=lambda m: (m.day, m.id)):
         days[m.currency, m.side, m.amount_minor > 0].append(m)
     for one in ordered:
         if one.id not in work.free:
