@@ -97,7 +97,7 @@ def test_a_closed_gate_stops_its_connection_and_no_other(office: Office, instanc
     assert not bad.success
     assert good.success
     assert made_by(bad) == {"raw", "staging"}
-    assert made_by(good) == {"raw", "staging", "ledger"}
+    assert made_by(good) == {"raw", "staging", "ledger", "measures"}
     assert (office.entries("bad"), office.entries("good")) == (0, 30)
     gates = {e.check_name: e.passed for e in bad.get_asset_check_evaluations() if e.check_name == "gate"}
     assert gates == {"gate": False}
