@@ -199,8 +199,9 @@ class _Judge:
         return OpenItem(self.books.entity, *account, 0, base, "fx", self.through, 0, "rates", note)
 
     def _item(self, members: Sequence[Standing], cause: Cause, note: str, match_id: int | None) -> OpenItem:
+        ordered = sorted(members, key=lambda one: (one.side, one.occurred_on, one.id))
         since = min(one.occurred_on for one in members)
-        named = ", ".join(_name(one) for one in members[:3]) + (
+        named = ", ".join(_name(one) for one in ordered[:3]) + (
             f" and {len(members) - 3} more" if len(members) > 3 else ""
         )
         return OpenItem(
