@@ -25,8 +25,8 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
     """`books/open_items`, after all connections."""
     enabled = [name for name, c in config.connections.items() if c.is_enabled]
 
-    @dg.asset(
-        key=KEY,
+    spec = dg.AssetSpec(
+        KEY,
         deps=[ledger_key(name) for name in enabled],
         description="What stands on the clearing accounts at the end of the sync date, each item with its age and one cause.",
         group_name="books",
@@ -34,32 +34,30 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         partitions_def=partitions,
         kinds={"postgres"},
         metadata={"dagster/table_name": "recon.match"},
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[
-            dg.AssetCheckSpec(
-                TIES,
-                asset=KEY,
-                description="The open items of every clearing account sum to its balance, in amount and in base.",
-            ),
-            dg.AssetCheckSpec(
-                ALERTS,
-                asset=KEY,
-                description="Payouts are the sum of their transactions, the bank shows them in time, and a payout explains every deposit.",
-            ),
-        ],
     )
-    def open_items(
+    checks = {
+        TIES: "The open items of every clearing account sum to its balance, in amount and in base.",
+        ALERTS: "Payouts are the sum of their transactions, the bank shows them in time, and a payout explains every deposit.",
+    }
+
+    @dg.multi_asset(
+        specs=[spec],
+        name="reconcile",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=doc) for name, doc in checks.items()],
+    )
+    def reconcile(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         runtime = ledger.runtime
         day = max(date.fromisoformat(key) for key in context.partition_keys)
-        ran = reconciling.run(runtime, config.entities, context.run_id)
+        ran = reconciling.run(runtime, config.entities, context.run.run_id)
         found = [reconciling.position(runtime, entity, day) for entity in config.entities]
         yield dg.MaterializeResult(asset_key=KEY, metadata=_metadata(ran, found))
         yield _ties(found)
         yield _alerts(found)
 
-    return [open_items]
+    return [reconcile]
 
 
 def _metadata(ran: Sequence[Ran], found: Sequence[Position]) -> Mapping[str, Any]:
