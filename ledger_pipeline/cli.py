@@ -18,6 +18,7 @@ from ledger_pipeline.commands import currency as currency_commands
 from ledger_pipeline.commands import measures as measures_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
+from ledger_pipeline.commands import reconcile as reconcile_commands
 from ledger_pipeline.commands import replay as replay_commands
 from ledger_pipeline.commands import statements as statements_commands
 from ledger_pipeline.commands.common import AsJson, ConfigFile
@@ -42,6 +43,8 @@ app.command()(replay_commands.preview)
 app.command()(replay_commands.replay)
 app.command()(currency_commands.revalue)
 app.command()(statements_commands.statements)
+app.command("open-items")(reconcile_commands.open_items)
+app.add_typer(reconcile_commands.reconcile, name="reconcile")
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)

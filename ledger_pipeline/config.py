@@ -62,6 +62,8 @@ class EntityConfig(_Model):
     time_zone: str
     fiscal_year_start: int = Field(default=1, ge=1, le=12)
     """Month in which its fiscal year begins."""
+    country: str = ""
+    """ISO 3166-1 alpha-2; its bank holidays count when payments are matched (empty: TARGET's)."""
     accounts: tuple[AccountConfig, ...] = ()
     closing: ClosingConfig = ClosingConfig()
 

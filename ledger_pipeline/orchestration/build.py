@@ -4,7 +4,17 @@ from pathlib import Path
 
 import dagster as dg
 
-from ledger_pipeline.orchestration import alerts, assets, books, jobs, measures, month_end, periods, statements
+from ledger_pipeline.orchestration import (
+    alerts,
+    assets,
+    books,
+    jobs,
+    measures,
+    month_end,
+    periods,
+    reconciliation,
+    statements,
+)
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 
@@ -21,6 +31,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
             *(a for group in made for a in group.assets),
             *measures.assets(runtime.config, partitions),
             *books.assets(runtime.config, partitions),
+            *reconciliation.assets(runtime.config, partitions),
             *(a for by_month in (month_end, statements, periods) for a in by_month.assets(runtime.config, months)),
         ],
         asset_checks=[c for group in made for c in group.checks],

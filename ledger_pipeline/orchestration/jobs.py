@@ -40,8 +40,8 @@ def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
     )
     books = dg.define_asset_job(
         "books",
-        dg.AssetSelection.assets(["books", "trial_balance"], ["books", "fates"]),
-        description="The trial balance and the fates of a night, with the connections that are missing.",
+        dg.AssetSelection.assets(["books", "trial_balance"], ["books", "fates"], ["books", "open_items"]),
+        description="The trial balance, the fates and the open items of a night, with the connections that are missing.",
         executor_def=dg.in_process_executor,
     )
     return nightly, books
