@@ -121,12 +121,22 @@ def _print_positions(found: Sequence[Position]) -> None:
     for one in found:
         if one.items:
             console.print(_items_table(f"{one.entity}: open at the end of {one.through}", one.items, one.base_currency))
+            for item in one.items:
+                if item.cause not in ("timing", "fx"):
+                    typer.echo(_line(item))
         else:
             typer.echo(f"{one.entity}: nothing is open at the end of {one.through}")
         for text in one.differences:
             typer.echo(f"DOESN'T SUM UP {text}", err=True)
         for alert in one.alerts:
             typer.echo(_alert(alert))
+
+
+def _line(item: OpenItem) -> str:
+    """One that isn't a mere delay or a matter of rates."""
+    from ledger_pipeline.model.money import format_minor
+
+    return f"{item.since}  {item.cause:<15} {format_minor(item.amount_minor, item.currency):>16}  {item.what}"
 
 
 def _alert(alert: Alert) -> str:
@@ -136,7 +146,7 @@ def _alert(alert: Alert) -> str:
 
 
 def _items_table(title: str, items: Sequence[OpenItem], base: str) -> Any:
-    """One line per account, currency and cause, with the oldest item; what isn't a mere delay is listed below its line."""
+    """One line per account, currency and cause; `days` is the oldest one's age."""
     from rich.markup import escape
 
     from ledger_pipeline.cli_support import new_table
@@ -159,15 +169,6 @@ def _items_table(title: str, items: Sequence[OpenItem], base: str) -> Any:
             f"{from_minor(sum(i.base_minor for i in of), base):,}",
             str(max(i.age_days for i in of)),
         )
-        for item in of if cause not in ("timing", "fx") else ():
-            table.add_row(
-                escape(f"  {item.what}"),
-                "",
-                "",
-                f"{from_minor(item.amount_minor, currency):,} {currency}",
-                "",
-                str(item.age_days),
-            )
     return table
 
 

@@ -382,6 +382,8 @@ def find_run(amounts: Sequence[int], target: int) -> tuple[int, int] | None:
 
 # scored pairs --------------------------------------------------------------------------------------------------------------
 
+_SCAN = 8
+"""So many times the wanted candidates are looked at, the others contradict."""
 _DAYS = (300, 260, 220, 140, 80, 40)
 """Points by business days apart; none beyond."""
 _GENERIC = frozenset({"PAYMENTS", "PAYMENT", "TRANSFER", "LTD", "INC", "LLC", "GMBH", "BANK", "CO", "THE"})
@@ -484,7 +486,7 @@ def _pairs(work: _Work) -> Iterator[Pair]:
         high = bisect_right(known, -left.amount_minor + policy.tolerance_minor)
         taken = 0
         for amount in known[low:high]:
-            for right in _nearest(buckets[left.currency][amount], left.day, policy):
+            for right in _nearest(buckets[left.currency][amount], left.day, policy, policy.candidates * _SCAN):
                 pair = score(left, right, policy, work.known_names)
                 if pair is None or frozenset((left.id, right.id)) in work.rejected:
                     continue
@@ -494,10 +496,10 @@ def _pairs(work: _Work) -> Iterator[Pair]:
                     break
 
 
-def _nearest(members: Sequence[Member], day: date, policy: Policy) -> Iterator[Member]:
-    """From members in the order of their days: those within the window, nearest first, at most eight times `candidates`."""
+def _nearest(members: Sequence[Member], day: date, policy: Policy, most: int) -> Iterator[Member]:
+    """From members in the order of their days: those within the window, nearest first, at most so many."""
     down = bisect_left(members, day, key=lambda m: m.day) - 1
-    up, left = down + 1, policy.candidates * 8
+    up, left = down + 1, most
     while left and (down >= 0 or up < len(members)):
         below = (day - members[down].day).days if down >= 0 else policy.window_days + 1
         above = (members[up].day - day).days if up < len(members) else policy.window_days + 1
@@ -528,7 +530,9 @@ def _subsets(work: _Work) -> None:
         other: Side = "right" if one.side == "left" else "left"
         candidates = [
             m
-            for m in _nearest(days[one.currency, other, one.amount_minor < 0], one.day, work.policy)
+            for m in _nearest(
+                days[one.currency, other, one.amount_minor < 0], one.day, work.policy, work.policy.subset_candidates * _SCAN
+            )
             if m.id in work.free and abs(m.amount_minor) < abs(one.amount_minor) and not contradict(one, m)
             and not _names_another(m, one, work.known_names) and not _names_another(one, m, work.known_names)
         ][: work.policy.subset_candidates]  # fmt: skip

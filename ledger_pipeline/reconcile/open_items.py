@@ -228,7 +228,9 @@ def _side(record: str, role: str) -> str:
 
 
 def _name(one: Standing) -> str:
-    return f"{one.kind or one.record.replace('_', ' ')} {one.source_id.rpartition('/')[2]}"
+    """`sale 5207350000040`; a payout by its own id, not by its transaction's."""
+    known = one.references[0] if one.kind in ("payout", "payout_failure") and one.references else one.source_id
+    return f"{(one.kind or one.record).replace('_', ' ')} {known.rpartition('/')[2]}"
 
 
 def _doubled(members: Sequence[Standing], rest: int) -> Standing | None:

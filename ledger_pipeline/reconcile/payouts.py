@@ -244,4 +244,4 @@ def _from_items(entity: str, items: Iterable[OpenItem]) -> Iterator[Alert]:
         what: Literal["payout overdue", "deposit unexplained"] = (
             "payout overdue" if item.side == "left" else "deposit unexplained"
         )
-        yield Alert(entity, what, item.members[0].rpartition("/")[2], item.currency, item.amount_minor, item.note)
+        yield Alert(entity, what, item.what.rpartition(" ")[2], item.currency, item.amount_minor, item.note)

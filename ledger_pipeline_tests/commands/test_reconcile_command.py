@@ -101,7 +101,7 @@ def test_open_items_are_listed_with_their_cause_within_eighty_columns(desk: Desk
     assert result.exit_code == 1  # a payout is overdue, a deposit is unexplained
     assert max(map(len, result.stdout.partition("payout overdue")[0].splitlines())) <= 80
     assert "payment missing" in result.output
-    assert "payout overdue: 500.00 USD txn_po_1: " in result.output
+    assert "payout overdue: 500.00 USD po_1: " in result.output
     assert "deposit unexplained: -500.00 USD b1: " in result.output
     (data,) = desk.json("open-items", "--date", "2026-10-20", "--entity", "acme", code=1)
     assert [(i["amount_minor"], i["cause"], i["age_days"]) for i in data["open_items"]] == [

@@ -86,7 +86,7 @@ def test_a_night_is_matched_and_what_is_open_is_shown_by_cause_and_age(desk: Des
     shown = metadata_of(result)
     assert (shown["dagster/row_count"], shown["matched"], shown["suggested"]) == (2, 2, 0)
     rows = shown["acme: open items"].splitlines()
-    assert rows[2].startswith(f"| {TRANSIT} | 12.00 USD | 12.00 | payment missing | 2026-10-06 | 7 | payout txn_po_2 |")
+    assert rows[2].startswith(f"| {TRANSIT} | 12.00 USD | 12.00 | payment missing | 2026-10-06 | 7 | payout po_2 |")
     assert "| timing |" in rows[3]
     assert shown["acme: open_base_minor"] == 1_270
     for name in ("acme: by cause", "acme: by age"):
@@ -99,7 +99,7 @@ def test_a_late_payout_is_a_warning_and_the_sum_ties(desk: Desk) -> None:
     assert checks["sum_equals_balance"].passed
     late = checks["payouts_arrive"]
     assert (late.passed, late.severity, late.description) == (False, dg.AssetCheckSeverity.WARN, "1 to look at")
-    assert "| acme | payout overdue | txn_po_2 | 12.00 USD |" in late.metadata["alerts"].value
+    assert "| acme | payout overdue | po_2 | 12.00 USD |" in late.metadata["alerts"].value
     assert checks_of(desk.run("2026-10-09"))["payouts_arrive"].passed
 
 

@@ -71,6 +71,14 @@ def test_a_payment_that_fails_is_undone_on_its_own_side() -> None:
     assert found.members == ("failure", "payout")
 
 
+def test_an_earlier_group_takes_only_what_it_still_lacks() -> None:
+    group = Group("m1", 40, "USD", ("order:1", "payment:7"))
+    members = [right("a", -40, keys=("order:1",)), right("b", -15, keys=("payment:7",))]
+    result = match(members, groups=[group])
+    assert [(j.group, j.members) for j in result.joins] == [("m1", ("a",))]
+    assert result.open == ("b",)
+
+
 def test_members_that_name_different_orders_never_match() -> None:
     result = match([left("sale", 100, keys=("order:1",)), right("charge", -100, keys=("order:2",))])
     assert (result.matches, result.open) == ((), ("charge", "sale"))
@@ -102,6 +110,11 @@ def test_a_part_payment_keeps_what_is_still_owed_and_the_rest_joins_it_later() -
     assert later.open == ()
 
 
+def test_money_that_goes_the_other_way_does_not_join_a_part_payment() -> None:
+    group = Group("m1", 4_000, "USD", (), ("INV-1001",))
+    assert match([right("back", 500, 9, text="REFUND INV-1001")], groups=[group]).joins == ()
+
+
 def test_more_than_what_is_owed_is_for_a_person_to_decide() -> None:
     found = only(match([left("invoice", 10_000, references=("INV-1001",)), right("line", -12_000, 3, text="INV-1001")]))
     assert (found.remainder_minor, found.is_automatic) == (-2_000, False)
@@ -114,8 +127,9 @@ def test_a_cut_reference_counts_where_amounts_agree_and_it_is_one_members() -> N
     ]
     line = right("line", -5_000, 3, text="STRIPE TRANSFER ST-ABBBBCCCC8")
     assert only(match([*members, line])).members == ("line", "p2")
-    other = right("line", -5_100, 3, text="STRIPE TRANSFER ST-ABBBBCCCC8")
-    assert not any(m.is_automatic for m in match([*members, other]).matches)
+    for amount in (5_100, 4_900):
+        other = right("line", -amount, 3, text="STRIPE TRANSFER ST-ABBBBCCCC8")
+        assert not any(m.is_automatic for m in match([*members, other]).matches)
 
 
 def test_short_words_and_words_without_digits_name_nothing() -> None:
@@ -219,6 +233,12 @@ def test_what_a_person_rejected_is_not_asked_again() -> None:
     again = match(members, rejected={frozenset(("l1", "p"))})
     assert only(again).members == ("l2", "p")
     assert match(members, rejected={frozenset(("l1", "p")), frozenset(("l2", "p"))}).matches == ()
+
+
+def test_what_a_person_rejected_is_no_rival_of_what_is_left() -> None:
+    members = [left("p", 700, counterparty="stripe"), *(right(f"l{n}", -700, text="STRIPE") for n in (1, 2))]
+    found = only(match(members, rejected={frozenset(("l1", "p"))}))
+    assert (found.members, found.is_automatic) == (("l2", "p"), True)
 
 
 # subsets -------------------------------------------------------------------------------------------------------------------

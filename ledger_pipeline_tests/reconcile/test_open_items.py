@@ -52,8 +52,8 @@ def test_a_payout_has_its_usual_delay_and_three_business_days(desk: Desk) -> Non
     history(desk)
     desk.payout("po_1", 500)
     desk.run()
-    assert desk.causes(4) == [("payout txn_po_1", 500, "timing")]
-    assert desk.causes(5) == [("payout txn_po_1", 500, "payment missing")]
+    assert desk.causes(4) == [("payout po_1", 500, "timing")]
+    assert desk.causes(5) == [("payout po_1", 500, "payment missing")]
 
 
 def test_a_deposit_that_no_payout_explains(desk: Desk) -> None:
@@ -144,7 +144,7 @@ def test_what_the_other_side_shows_later_is_timing_on_the_days_before(desk: Desk
     desk.payout("po_1", 500)
     desk.bank("b1", 500, 14)
     desk.run(Policy(suggest=0, automatic=0))
-    assert desk.causes(13) == [("payout txn_po_1", 500, "timing")]
+    assert desk.causes(13) == [("payout po_1", 500, "timing")]
     assert desk.causes(14) == []
 
 
