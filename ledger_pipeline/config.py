@@ -81,6 +81,16 @@ class EntityConfig(_Model):
             raise ValueError(f"{value!r} is no IANA time zone (such as Europe/London)")
         return value
 
+    @field_validator("country")
+    @classmethod
+    def _known_country(cls, value: str) -> str:
+        if value:
+            import holidays
+
+            if value not in holidays.list_supported_countries(include_aliases=False):
+                raise ValueError(f"{value!r} is no ISO 3166 country code whose holidays are known (such as US, GB)")
+        return value
+
     @property
     def zone(self) -> ZoneInfo:
         """The zone in which its days begin."""

@@ -32,6 +32,7 @@ BAD: dict[str, tuple[str, str, list[str]]] = {
     "unknown key of the schedule": ("connections:", "schedule:\n  every: night\nconnections:", ["7: schedule.every: unknown key; known are cron, time_zone, is_running, start"]),
     "unknown currency": ("USD", "USX", ["4: entities.acme.base_currency: 'USX' is no active ISO 4217 currency code (such as USD, EUR, GBP)"]),
     "unknown time zone": ("America/New_York", "New York", ["5: entities.acme.time_zone: 'New York' is no IANA time zone (such as Europe/London)"]),
+    "unknown country": ("    time_zone", "    country: UK\n    time_zone", ["5: entities.acme.country: 'UK' is no ISO 3166 country code whose holidays are known (such as US, GB)"]),
     "unknown entity": ("entity: acme", "entity: acne", ["8: connections.shop_us.entity: unknown entity 'acne'; known are acme"]),
     "unknown source": ("source: stripe", "source: stripes", ["9: connections.shop_us.source: unknown source 'stripes'; known are plaid, stripe"]),
     "a name that is none": ("shop_us:", "Shop-US:", ["7: connections.Shop-US: a connection's name is lower case letters, digits and _"]),

@@ -53,8 +53,8 @@ def age_class(days: int) -> str:
 
 
 def policy_of(runtime: Runtime, entity: str) -> Policy:
-    """The entity's limits. Its `country`, where the configuration has one, says which bank holidays count; else they are TARGET's."""
-    return Policy(calendar=Calendar(str(getattr(runtime.config.entities[entity], "country", ""))))
+    """The entity's limits; its country says which bank holidays count."""
+    return Policy(calendar=Calendar(runtime.config.entities[entity].country))
 
 
 def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
