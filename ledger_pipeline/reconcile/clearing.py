@@ -102,20 +102,21 @@ _NET = """
        WHERE n.amount_minor <> 0 OR n.base_minor <> 0),
     sums AS (SELECT match_id, sum(amount_minor) AS amount_minor FROM placed WHERE match_id IS NOT NULL GROUP BY 1)
 """
-_OPEN = f"""
+_READ = f"""
     WITH {_NET}
-    SELECT p.connection, p.record, p.source_id, p.role, p.currency, p.amount_minor, p.base_minor, e.occurred_on, p.match_id, e.raw_id, b.sync_date
+    SELECT 'open' AS what, p.connection, p.record, p.source_id, p.role, p.currency, p.amount_minor, p.base_minor, e.occurred_on, p.match_id,
+           e.raw_id, b.sync_date
       FROM placed p LEFT JOIN sums s USING (match_id) JOIN ledger.entry e USING (entry_id) JOIN ledger.batch b USING (batch_id)
      WHERE (p.match_id IS NULL AND p.amount_minor <> 0) OR s.amount_minor <> 0
-     ORDER BY p.role, p.currency, p.connection, p.record, p.source_id
-"""
-_RESIDUES = f"""
-    WITH {_NET}
-    SELECT p.role, p.currency, sum(p.base_minor)::bigint FROM placed p LEFT JOIN sums s USING (match_id)
+    UNION ALL
+    SELECT 'residue', NULL, NULL, NULL, p.role, p.currency, 0, sum(p.base_minor)::bigint, NULL, NULL, NULL, NULL
+      FROM placed p LEFT JOIN sums s USING (match_id)
      WHERE (p.match_id IS NULL AND p.amount_minor = 0) OR s.amount_minor = 0
-     GROUP BY 1, 2 HAVING sum(p.base_minor) <> 0
+     GROUP BY p.role, p.currency HAVING sum(p.base_minor) <> 0
+    UNION ALL
+    SELECT DISTINCT 'moved', NULL, record, NULL, role, currency, 0, 0, NULL::date, NULL::bigint, NULL::bigint, NULL::date FROM net
+     ORDER BY 1, 5, 6, 2, 3, 4
 """
-_RECORDS = f"WITH {_NET} SELECT role, currency, array_agg(DISTINCT record) FROM net GROUP BY 1, 2"
 _GONE = f"""
     WITH {_NET}
     SELECT u.match_id, min(format('%%s %%s', u.record, u.source_id))
@@ -135,16 +136,21 @@ def _scope(entity: str, through: date | None) -> dict[str, Any]:
 def read(connection: Connection, entity: str, through: date | None = None) -> Clearing:
     """What is posted until a day (its end), or everything."""
     scope = _scope(entity, through)
-    rows = connection.execute(_OPEN, scope).fetchall()
-    residues = {(role, currency): base for role, currency, base in connection.execute(_RESIDUES, scope)}
-    records = {(role, currency): frozenset(of) for role, currency, of in connection.execute(_RECORDS, scope)}
-    standing = _described(connection, rows, records)
+    found: dict[str, list[_Row]] = defaultdict(list)
+    for what, *row in connection.execute(_READ, scope):
+        found[what].append(tuple(row))
+    residues = {(row[3], row[4]): row[6] for row in found["residue"]}
+    records: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in found["moved"]:
+        records[row[3], row[4]].add(row[1])
+    standing = _described(connection, found["open"], records)
     partial: dict[int, list[Standing]] = defaultdict(list)
     for one in standing:
         if one.match_id is not None:
             partial[one.match_id].append(one)
     free = tuple(one for one in standing if one.match_id is None)
-    return Clearing(entity, free, {id_: tuple(of) for id_, of in partial.items()}, residues, records)
+    moved = {account: frozenset(of) for account, of in records.items()}
+    return Clearing(entity, free, {id_: tuple(of) for id_, of in partial.items()}, residues, moved)
 
 
 _LIKE = """
@@ -168,7 +174,7 @@ def matched_like(connection: Connection, free: Sequence[Standing]) -> list[Stand
         for name in ("role", "currency", "connection", "record", "amount_minor", "occurred_on")
     ]
     rows = connection.execute(_LIKE, columns).fetchall()
-    return _described(connection, rows, defaultdict(frozenset))
+    return _described(connection, rows, defaultdict(set))
 
 
 def balances(
@@ -197,7 +203,7 @@ _Row = tuple[Any, ...]
 
 
 def _described(
-    connection: Connection, rows: Sequence[_Row], records: Mapping[tuple[str, str], frozenset[str]]
+    connection: Connection, rows: Sequence[_Row], records: Mapping[tuple[str, str], Collection[str]]
 ) -> list[Standing]:
     """Members with their keys, from the staged version that their entry was made of, else from the newest one."""
     staged: dict[tuple[str, str, str], Mapping[str, Any]] = {}

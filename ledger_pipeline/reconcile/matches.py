@@ -45,12 +45,13 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class MatchMember:
-    """A member as it joined; amounts in minor units, debit positive."""
+    """A member as it joined; amounts in minor units, debit positive. `reason` is why it joined later than the others."""
 
     connection: str
     record: str
     source_id: str
     amount_minor: int
+    reason: str = ""
 
     @property
     def id(self) -> str:
@@ -103,7 +104,8 @@ def run(connection: Connection, entity: str, policy: Policy, run_id: str, at: da
         )
         wanted += [(account, one) for one in found.matches]
         for join in found.joins:
-            _add_members(connection, int(join.group), [standing[(*account, id_)] for id_ in join.members], run_id, at)
+            joining = [standing[(*account, id_)] for id_ in join.members]
+            _join(connection, int(join.group), joining, "; ".join(join.reasons), run_id, at)
             ran.joined += len(join.members)
         ran.open += len(found.open)
     _keep(connection, entity, wanted, standing, suggested, ran, run_id, at)
@@ -151,7 +153,7 @@ def _keep(
     ids = _next_ids(connection, len(new))
     _insert_matches(connection, entity, list(zip(ids, new, strict=True)), run_id, at)
     rows = [
-        (match_id, one.connection, one.record, one.source_id, one.amount_minor, run_id, at)
+        (match_id, one.connection, one.record, one.source_id, one.amount_minor, "", run_id, at)
         for match_id, (account, found) in zip(ids, new, strict=True)
         for one in (standing[(*account, id_)] for id_ in found.members)
     ]
@@ -161,7 +163,7 @@ def _keep(
 
 
 _MATCH = ("match_id", "entity", "role", "currency", "kind", "score", "reasons", "is_suggestion", "run_id", "made_at")
-_MEMBER = ("match_id", "connection", "record", "source_id", "amount_minor", "run_id", "joined_at")
+_MEMBER = ("match_id", "connection", "record", "source_id", "amount_minor", "reason", "run_id", "joined_at")
 
 
 def _next_ids(connection: Connection, count: int) -> list[int]:
@@ -185,8 +187,10 @@ def _insert_matches(
     frames.insert_rows(connection, "recon", "match", _MATCH, rows)
 
 
-def _add_members(connection: Connection, match_id: int, members: Iterable[Standing], run_id: str, at: datetime) -> None:
-    rows = [(match_id, m.connection, m.record, m.source_id, m.amount_minor, run_id, at) for m in members]
+def _join(
+    connection: Connection, match_id: int, members: Iterable[Standing], reason: str, run_id: str, at: datetime
+) -> None:
+    rows = [(match_id, m.connection, m.record, m.source_id, m.amount_minor, reason, run_id, at) for m in members]
     frames.insert_rows(connection, "recon", "member", _MEMBER, rows)
 
 
@@ -229,7 +233,7 @@ def live(
     ).fetchall()
     members: dict[int, list[MatchMember]] = defaultdict(list)
     for match_id, *member in connection.execute(
-        "SELECT match_id, connection, record, source_id, amount_minor FROM recon.member WHERE match_id = ANY(%s) ORDER BY 1, 2, 3, 4",
+        "SELECT match_id, connection, record, source_id, amount_minor, reason FROM recon.member WHERE match_id = ANY(%s) ORDER BY 1, 2, 3, 4",
         ([row[0] for row in rows],),
     ):
         members[match_id].append(MatchMember(*member))

@@ -171,6 +171,12 @@ def test_a_deposit_takes_no_day_after_it() -> None:
     ]
 
 
+def test_one_of_a_tills_sales_is_no_pair_and_no_part_of_another_sum() -> None:
+    sales = [left("s1", 500, 0, batch="till"), left("s2", 300, 0, batch="till"), left("s3", 90, 1, batch="till")]
+    assert match([*sales, right("l1", -500, 1)]).matches == ()
+    assert match([*sales, right("l2", -590, 1)]).matches == ()
+
+
 def test_the_run_of_amounts_that_sums_to_a_target() -> None:
     assert find_run([5, 3, 4, 3], 7) == (1, 3)
     assert find_run([5, 0, 0, 2], 5) == (0, 1)

@@ -40,7 +40,11 @@ def test_what_comes_later_finds_its_order(desk: Desk) -> None:
     desk.charge("t2", "o1", 40, 2)
     ran = desk.run()
     assert (ran.joined, ran.matched) == (1, 0)
-    assert len(desk.live()[0].members) == 3
+    assert [(m.source_id, m.reason) for m in desk.live()[0].members] == [
+        ("o1", ""),
+        ("t1", ""),
+        ("t2", "share order:o1"),
+    ]
     assert desk.open() == []
 
 
@@ -102,6 +106,21 @@ def test_an_accepted_suggestion_counts(desk: Desk) -> None:
         decide(desk, "accept", 1)
 
 
+def test_a_suggestion_whose_member_is_used_by_now_is_refused(desk: Desk) -> None:
+    desk.payout("po_1", 500)
+    desk.bank("b1", 500, 1, "WIRE IN 81")
+    desk.run()
+    with desk.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO recon.match SELECT 99, entity, role, currency, kind, score, reasons, false, run_id, made_at FROM recon.match"
+        )
+        connection.execute(
+            "INSERT INTO recon.member SELECT 99, connection, record, source_id, 0, '', run_id, joined_at FROM recon.member WHERE source_id = 'b1'"
+        )
+    with pytest.raises(DecisionRefused, match="bank_transaction b1 is in match 99 by now"):
+        decide(desk, "accept", 1)
+
+
 def test_a_rejected_suggestion_is_not_asked_again(desk: Desk) -> None:
     desk.payout("po_1", 500)
     desk.bank("b1", 500, 1, "WIRE IN 81")
@@ -140,7 +159,9 @@ def test_the_database_uses_a_member_once(desk: Desk) -> None:
     desk.charge("t1", "o1", 100)
     desk.run()
     again = "INSERT INTO recon.match SELECT 99, entity, role, currency, kind, score, reasons, false, run_id, made_at FROM recon.match"
-    member = "INSERT INTO recon.member SELECT 99, connection, record, source_id, 0, run_id, joined_at FROM recon.member"
+    member = (
+        "INSERT INTO recon.member SELECT 99, connection, record, source_id, 0, '', run_id, joined_at FROM recon.member"
+    )
     with desk.database.connect() as connection:
         connection.execute(again)
     with pytest.raises(psycopg.errors.UniqueViolation), desk.database.connect() as connection:
@@ -165,7 +186,7 @@ def test_no_member_joins_a_match_that_ended(desk: Desk) -> None:
     desk.run()
     decide(desk, "reject", 1)
     with pytest.raises(psycopg.errors.CheckViolation, match="has ended"), desk.database.connect() as connection:
-        connection.execute("INSERT INTO recon.member VALUES (1, 'c', 'sale', 's', 1, 'r', now())")
+        connection.execute("INSERT INTO recon.member VALUES (1, 'c', 'sale', 's', 1, '', 'r', now())")
     with pytest.raises(psycopg.errors.UniqueViolation), desk.database.connect() as connection:
         connection.execute(
             "INSERT INTO recon.event (match_id, event, by_whom, run_id, happened_at) VALUES (1, 'dissolved', 'x', 'r', now())"

@@ -23,12 +23,14 @@ CREATE TABLE recon.member (
   record        text NOT NULL,
   source_id     text NOT NULL,
   amount_minor  bigint NOT NULL,
+  reason        text NOT NULL DEFAULT '',
   run_id        text NOT NULL,
   joined_at     timestamptz NOT NULL,
   PRIMARY KEY (match_id, connection, record, source_id)
 );
 COMMENT ON TABLE recon.member IS 'The records of a match, whatever version of them stands in the books. Some join later. Append-only.';
 COMMENT ON COLUMN recon.member.amount_minor IS 'What it had on the account when it joined.';
+COMMENT ON COLUMN recon.member.reason IS 'Why it joined an earlier match; empty for those that made it.';
 
 CREATE TABLE recon.event (
   event_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
