@@ -124,6 +124,15 @@ def test_an_order_in_one_currency_and_its_payment_in_another(desk: Desk) -> None
     assert [(i.currency, i.amount_minor, i.cause) for i in desk.open()] == [("CAD", -130, "fx"), ("USD", 100, "fx")]
 
 
+def test_a_part_that_was_paid_in_another_currency(desk: Desk) -> None:
+    history(desk)
+    desk.sale("o1", 100)
+    desk.charge("t1", "o1", 60)
+    desk.charge("t2", "o1", 50, 0, "CAD", 38)
+    desk.run()
+    assert [(i.currency, i.amount_minor, i.cause) for i in desk.open()] == [("CAD", -50, "fx"), ("USD", 40, "fx")]
+
+
 def test_base_amounts_without_amounts_are_one_item_per_account(desk: Desk) -> None:
     for n in (1, 2):
         desk.sale(f"o{n}", 100, 0, CLEARING, "CAD", 75)
@@ -138,6 +147,13 @@ def test_an_account_whose_other_side_nothing_books_is_foreign(desk: Desk) -> Non
     desk.run()
     assert desk.causes(9) == [("sale o1", 100, "timing")]
     assert desk.causes(30) == [("sale o1", 100, "foreign")]
+
+
+def test_a_persons_own_entry_is_foreign(desk: Desk) -> None:
+    history(desk)
+    desk.books.post("m1", on(0), (CLEARING, 77), ("sales", -77), record="journal")
+    desk.run()
+    assert desk.causes() == [("journal m1", 77, "foreign")]
 
 
 def test_what_the_other_side_shows_later_is_timing_on_the_days_before(desk: Desk) -> None:
