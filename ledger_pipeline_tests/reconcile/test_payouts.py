@@ -41,9 +41,10 @@ def test_a_failed_payouts_money_comes_with_the_next() -> None:
 
 
 def test_what_the_processor_names_counts_where_it_sums_up() -> None:
-    moves = [move("c1", 100, 0, payout="gid://x/p1"), move("c2", 70, 0), move("c3", 200, 0, payout="gid://x/p1")]
-    (found,) = explain([payout("gid://x/p1", 300, 2)], moves)
-    assert (found.how, found.transactions, found.difference_minor) == ("stated", 2, 0)
+    moves = [move("c1", 100, 0, payout="gid://x/p1"), move("f1", 70, 0, "fee"), move("c3", 200, 0, payout="gid://x/p1")]
+    first, second = explain([payout("gid://x/p1", 300, 2), payout("p2", 70, 3)], [*moves, move("c4", 70, 1)])
+    assert (first.how, first.transactions, first.difference_minor) == ("stated", 2, 0)
+    assert (second.how, second.parts) == ("inferred", {"charge": 70})  # what follows the named ones
 
 
 def test_a_difference_is_named_and_the_next_payout_is_found_again() -> None:
