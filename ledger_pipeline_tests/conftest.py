@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import requests
@@ -51,6 +53,9 @@ def server() -> Iterator[Database]:
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
             connection.execute("SELECT pg_reload_conf()")
         yield Database(url)
+        postmaster = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+        postmaster.send_signal(signal.SIGQUIT)  # no checkpoint of hundreds of databases that are removed anyway
+        postmaster.wait(30)
         embedded.stop(data)
 
 

@@ -193,3 +193,10 @@ def test_the_rules_find_what_they_look_for() -> None:
     assert ("great_expectations", True) in set(imports(PACKAGE / "checks" / "suites.py"))
     assert len(FILES) > 60
     assert SOURCES == ["bank_file", "delimited_file", "plaid", "shopify", "stripe"] or len(SOURCES) > 5
+
+
+@pytest.mark.xdist_group("week")
+def test_grouped_tests_share_a_worker(request: pytest.FixtureRequest) -> None:
+    """A test runner that ignores the groups books the sample company's week on every worker, silently."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@week")
