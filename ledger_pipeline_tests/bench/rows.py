@@ -11,7 +11,7 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from ledger_pipeline_tests.bench import baseline, history, plain_text, requests_made
+from ledger_pipeline_tests.bench import baseline, history, matching, plain_text, requests_made
 from ledger_pipeline_tests.bench.company import Ran
 from ledger_pipeline_tests.bench.machine import Machine, seconds_of
 from ledger_pipeline_tests.bench.table import Row, judged, mb, seconds, unmeasured
@@ -21,7 +21,7 @@ MEMORY_MB = 700
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: orders of the day, days of the growth row, lines of the history, repetitions."""
+    """How much is measured: orders of the day, days of the growth row, lines of the history, bank lines, repetitions."""
 
     orders: int
     growth: tuple[int, ...]
@@ -29,11 +29,12 @@ class Sizes:
     history_orders: int
     journal_orders: int
     sandbox_orders: int
+    bank_lines: tuple[int, ...]
     runs: int
 
 
-FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, 5)
-QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, 3)
+FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5)
+QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3)
 
 
 def steps_of(runs: Sequence[Ran]) -> str:
@@ -140,14 +141,18 @@ def requests(machine: Machine, sizes: Sizes) -> list[Row]:
         return requests_made.rows(machine, Path(folder), date(2026, 10, 5), sizes.sandbox_orders)
 
 
+def reconciliation(machine: Machine, sizes: Sizes) -> list[Row]:
+    """Row 10; no database in it."""
+    return matching.rows(sizes.bank_lines, sizes.runs)
+
+
 def not_yet(machine: Machine, sizes: Sizes) -> list[Row]:
     """Rows of the table whose subject doesn't exist or whose counterpart isn't set up."""
     return [
         unmeasured("2", "HTTP to staged against dlt", ">= 20 x faster", "dlt is no dependency of the bench yet"),
         unmeasured("6", "a night of 12 connections through Dagster", "<= 0.50 x", "not written: needs the 12-connection sandbox with latency"),
         unmeasured("8", "signed webhook to stored, to posted", "p99 <= 25 ms; p95 <= 10 s", "there is no webhook intake yet"),
-        unmeasured("10", "reconciliation of 1 k / 10 k / 100 k bank lines", "n log n", "there is no reconciliation yet"),
     ]  # fmt: skip
 
 
-ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, not_yet)
+ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, reconciliation, not_yet)
