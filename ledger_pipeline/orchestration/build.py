@@ -7,6 +7,7 @@ import dagster as dg
 from ledger_pipeline.orchestration import (
     alerts,
     assets,
+    bank_statements,
     books,
     jobs,
     measures,
@@ -32,6 +33,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
             *measures.assets(runtime.config, partitions),
             *books.assets(runtime.config, partitions),
             *reconciliation.assets(runtime.config, partitions),
+            *bank_statements.assets(runtime.config, partitions),
             *(a for by_month in (month_end, statements, periods) for a in by_month.assets(runtime.config, months)),
         ],
         asset_checks=[c for group in made for c in group.checks],

@@ -12,6 +12,7 @@ from ledger_pipeline.orchestration.assets import ledger_key
 AssetJob = Any  # what define_asset_job returns has no public name
 NIGHT = "ledger/night"
 CONNECTION = "ledger/connection"
+BOOKS = ("trial_balance", "fates", "open_items", "bank_statements")
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -40,8 +41,8 @@ def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
     )
     books = dg.define_asset_job(
         "books",
-        dg.AssetSelection.assets(["books", "trial_balance"], ["books", "fates"], ["books", "open_items"]),
-        description="The trial balance, the fates and the open items of a night, with the connections that are missing.",
+        dg.AssetSelection.assets(*(["books", name] for name in BOOKS)),
+        description="The trial balance, fates, open items and bank statements of a night, with the connections that are missing.",
         executor_def=dg.in_process_executor,
     )
     return nightly, books
