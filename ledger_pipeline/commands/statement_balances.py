@@ -59,7 +59,8 @@ def _print(found: Sequence[Account]) -> None:
             typer.echo(f"    {line.day}  {line.why:<11} {amount:>16}  {line.source_id}: {line.note}")
     wrong = sum(one.first is not None for one in found)
     dates = sum(len(one.balances) for one in found)
-    typer.echo(f"{dates} stated balances, {f'{wrong} accounts differ' if wrong else 'all agree'}")
+    said = f"{wrong} account{'' if wrong == 1 else 's'} differ{'s' if wrong == 1 else ''}" if wrong else "all agree"
+    typer.echo(f"{dates} stated balances, {said}")
 
 
 def _table(found: Sequence[Account]) -> Any:

@@ -67,7 +67,7 @@ def test_what_differs_ends_with_1_and_names_the_day_and_the_lines(command: Comma
     assert rest.splitlines() == [
         "differs from 2026-10-06 by -5.00 USD, agreed on 2026-10-05; explained by what is around it",
         "    2026-10-06  unmatched          -5.00 USD  b1: nothing on payout_in_transit belongs to it",
-        "2 stated balances, 1 accounts differ",
+        "2 stated balances, 1 account differs",
     ]
     result = command("--json")
     assert result.exit_code == 1
