@@ -166,15 +166,15 @@ def summary(runtime: Runtime, first: date, last: date) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def new_table(title: str) -> Table:
-    """Fits eighty columns."""
+def new_table(title: str, gap: int = 0) -> Table:
+    """Fits eighty columns; `gap` are spaces between columns beyond the frame's own."""
     return Table(
         title=title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        padding=(0, 0, 0, 0),
+        padding=(0, gap, 0, 0),
     )
 
 
@@ -400,9 +400,11 @@ def print_proof(proof: dict[str, Any]) -> None:
         typer.echo(
             f"{head['entity']}: what stands, whatever the order in which it was booked: {proof['standing'][head['entity']]}"
         )
+    for head in proof["period_heads"]:
+        typer.echo(f"{head['entity']}: {head['event_no']} period events, the last has hash {head['hash']}")
     typer.echo(
         f"{proof['batches']:,} batches, {proof['entries']:,} entries, {proof['lines']:,} lines and {proof['payloads']:,} payloads recomputed; "
-        f"{proof['pending']:,} payloads pending; {proof['count']:,} findings"
+        f"{proof['closed']:,} closed months; {proof['pending']:,} payloads pending; {proof['count']:,} findings"
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect import convert
+from ledger_pipeline.connect.fx import ReferenceRates
 from ledger_pipeline.connect.mapping import Field, Mapping
 from ledger_pipeline.connect.source import Options, Request, Source, Stream
 from ledger_pipeline.model.records import RECORDS
@@ -23,6 +24,8 @@ from ledger_pipeline.store.database import Database
 
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
 DAY = date(2026, 10, 5)
+ecb_rate = ReferenceRates()
+"""The package's own history of reference rates: (currency, base, day)."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sale": {"order_number": "#1", "occurred_at": NOON, "state": "captured", "currency": "USD", "unpaid_minor": 0},

@@ -62,12 +62,13 @@ def _plain(value: object) -> object:
 @contextmanager
 def one_line() -> Iterator[None]:
     """What is refused is one line on stderr, without a traceback, and ends with 1."""
+    from ledger_pipeline.reconcile.matches import DecisionRefused
     from ledger_pipeline.store.periods import PeriodRefused
     from ledger_pipeline.store.quarantine import QuarantineRefused
 
     try:
         yield
-    except (PeriodRefused, QuarantineRefused) as error:
+    except (DecisionRefused, PeriodRefused, QuarantineRefused) as error:
         fail(str(error))
 
 

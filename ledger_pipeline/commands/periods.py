@@ -11,8 +11,6 @@ import typer
 from ledger_pipeline.commands.common import AsJson, ConfigFile, a_month, one_line, runtime_of, show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ledger_pipeline.orchestration.closing_checks import Check
     from ledger_pipeline.orchestration.runtime import Runtime
     from ledger_pipeline.store.periods import Event
@@ -185,27 +183,12 @@ def _plain(checks: Sequence[Check]) -> list[dict[str, Any]]:
     return [asdict(one) for one in checks]
 
 
-def _table(title: str) -> Table:
-    """Fits eighty columns."""
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-
-
 def _print_months(rows: Sequence[dict[str, Any]]) -> None:
     from rich.text import Text
 
-    from ledger_pipeline.cli_support import console
+    from ledger_pipeline.cli_support import console, new_table
 
-    made = _table("Periods")
+    made = new_table("Periods", gap=1)
     for name in ("entity", "month", "state"):
         made.add_column(name, no_wrap=True)
     made.add_column("entries", justify="right", no_wrap=True)
@@ -220,9 +203,9 @@ def _print_months(rows: Sequence[dict[str, Any]]) -> None:
 def _print_checks(title: str, checks: Sequence[Check]) -> None:
     from rich.text import Text
 
-    from ledger_pipeline.cli_support import console
+    from ledger_pipeline.cli_support import console, new_table
 
-    made = _table(title)
+    made = new_table(title, gap=1)
     made.add_column("check", no_wrap=True)
     made.add_column("", no_wrap=True)
     made.add_column("found")

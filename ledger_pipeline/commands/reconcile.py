@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day, fail, runtime_of, show
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day, fail, one_line, runtime_of, show
 
 if TYPE_CHECKING:
     from ledger_pipeline.orchestration.reconciling import Position
@@ -72,7 +71,7 @@ def accept(match_id: MatchId, by: By, reason: Why = "", config: ConfigFile = Non
     from ledger_pipeline.orchestration import reconciling
 
     runtime = runtime_of(config)
-    with _one_line():
+    with one_line():
         done = reconciling.accept(runtime, match_id, by, reason, f"accept-{uuid.uuid4()}")
     show(as_json, asdict(done), lambda: typer.echo(f"match {match_id} counts, accepted by {by}"))
 
@@ -83,19 +82,9 @@ def reject(match_id: MatchId, by: By, reason: Why = "", config: ConfigFile = Non
     from ledger_pipeline.orchestration import reconciling
 
     runtime = runtime_of(config)
-    with _one_line():
+    with one_line():
         done = reconciling.reject(runtime, match_id, by, reason, f"reject-{uuid.uuid4()}")
     show(as_json, asdict(done), lambda: typer.echo(f"match {match_id} is rejected by {by}; it won't be made again"))
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    from ledger_pipeline.reconcile.matches import DecisionRefused
-
-    try:
-        yield
-    except DecisionRefused as error:
-        fail(str(error))
 
 
 # output --------------------------------------------------------------------------------------------------------------------

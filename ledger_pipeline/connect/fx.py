@@ -75,11 +75,6 @@ class ReferenceRates:
             )
 
 
-def ecb_rate(currency: str, base: str, day: date) -> Fraction:
-    """By the package's history alone."""
-    return ReferenceRates()(currency, base, day)
-
-
 def history_ends() -> date:
     """The last day of the package's history."""
     last: date = max(_history().bounds[currency][1] for currency in ("USD", "GBP"))

@@ -104,6 +104,10 @@ DEFAULT_CHART: tuple[Account, ...] = (
 """The chart that an entity has unless its configuration says otherwise."""
 
 
+CLEARING_ROLES = ("order_clearing", "payout_in_transit", "marketplace_tax_clearing", "goods_received_not_invoiced")
+"""Roles (with any parameter) whose balance is zero once all records have arrived (ACCOUNTING.md, "What must come to zero")."""
+
+
 class Chart:
     """An entity's accounts and the account of each role; a later account with the same code or role takes over."""
 

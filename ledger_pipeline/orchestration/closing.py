@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from ledger_pipeline.model.months import first_of_month, last_of_month
 from ledger_pipeline.orchestration import closing_checks, currency
 from ledger_pipeline.orchestration.closing_checks import DOCS, Check, Scope, feeding
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -45,7 +46,7 @@ class NotClosed(Exception):
 
 def check(runtime: Runtime, entity: str, month: date) -> list[Check]:
     """Every check of a month, in one snapshot; changes nothing. Raises PeriodRefused for an unknown entity."""
-    return _examine(runtime, entity, periods.first_of(month))[0]
+    return _examine(runtime, entity, first_of_month(month))[0]
 
 
 def begin(runtime: Runtime, entity: str, month: date, by: str) -> Event:
@@ -69,13 +70,13 @@ def close(runtime: Runtime, entity: str, month: date, by: str, accept: Mapping[s
     is named, or when `accept` names an unknown check or no reason.
     """
     _known(runtime, entity)
-    month, accept = periods.first_of(month), accept or {}
+    month, accept = first_of_month(month), accept or {}
     _refuse_acceptance(accept)
     _make_closing(runtime, entity, month, by)
-    ran = currency.run(runtime, entity, month, by, f"close-{uuid.uuid4()}")
+    currency.run(runtime, entity, month, by, f"close-{uuid.uuid4()}")
     for _ in range(ATTEMPTS):
         found, seen = _examine(runtime, entity, month)
-        checks = [_accepted(one, by, accept) for one in _not_revalued(found, ran.not_revalued)]
+        checks = [_accepted(one, by, accept) for one in found]
         if not all(one.is_passed for one in checks):
             raise NotClosed(entity, month, checks)
         event = _record(runtime, entity, month, by, checks, seen)
@@ -109,15 +110,6 @@ def _make_closing(runtime: Runtime, entity: str, month: date, by: str) -> None:
             raise PeriodRefused(f"period {month:%Y-%m} of {entity} is closed already; reopen it first")
         if now == "open":
             periods.record_event(connection, entity, month, "closing", by=by, at=runtime.clock())
-
-
-def _not_revalued(checks: Sequence[Check], names: Sequence[str]) -> list[Check]:
-    """The currency run is not complete when it could not value something."""
-    said = f"not revalued, because the month's end has no known rate: {', '.join(names)}"
-    return [
-        replace(one, holds=False, found=said) if names and one.name == "currency_run_is_current" else one
-        for one in checks
-    ]
 
 
 def _accepted(check: Check, by: str, accept: Mapping[str, str]) -> Check:
@@ -160,7 +152,7 @@ def _examine(runtime: Runtime, entity: str, month: date) -> tuple[list[Check], _
 
 def _record(runtime: Runtime, entity: str, month: date, by: str, checks: Sequence[Check], seen: _Seen) -> Event | None:
     """Hash and close, alone; None when something that the checks depend on has changed since they looked."""
-    scope = {"entity": entity, "names": feeding(runtime.config, entity), "first": month, "last": periods.last_of(month)}
+    scope = {"entity": entity, "names": feeding(runtime.config, entity), "first": month, "last": last_of_month(month)}
     with runtime.database.connect() as connection:
         periods.lock_alone(connection, entity)
         if _has_changed(connection, scope, seen):

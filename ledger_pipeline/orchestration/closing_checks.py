@@ -12,15 +12,14 @@ from typing import Any, get_args
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import EntityConfig, LedgerConfig
+from ledger_pipeline.model.accounts import CLEARING_ROLES
 from ledger_pipeline.model.money import from_minor
+from ledger_pipeline.model.months import last_of_month
 from ledger_pipeline.orchestration import currency as currency_run
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reports import controls
-from ledger_pipeline.store import periods
 from ledger_pipeline.store.database import Connection
 
-CLEARING = ("order_clearing", "payout_in_transit", "marketplace_tax_clearing", "goods_received_not_invoiced")
-"""Roles (with any parameter) whose balance is zero once all records have arrived (ACCOUNTING.md, "What must come to zero")."""
 MOST_ROWS = 50
 """Rows that a check keeps; its sentence says how many there are."""
 MOST_NAMED = 5
@@ -75,7 +74,7 @@ class Scope:
     @cached_property
     def last(self) -> date:
         """The month's last day."""
-        return periods.last_of(self.month)
+        return last_of_month(self.month)
 
     @cached_property
     def connections(self) -> list[str]:
@@ -322,7 +321,7 @@ class _Remains:
 
 def _clearing_days(scope: Scope) -> dict[tuple[str, str], list[tuple[date, int, int]]]:
     """(day, debits, credits) in the order of the days, by role and currency, of balances that aren't zero."""
-    roles = ", ".join(f"'{role}'" for role in CLEARING)
+    roles = ", ".join(f"'{role}'" for role in CLEARING_ROLES)
     days: dict[tuple[str, str], list[tuple[date, int, int]]] = defaultdict(list)
     query = f"""
         SELECT role, currency, posted_on, coalesce(sum(amount_minor) FILTER (WHERE amount_minor > 0), 0)::bigint,
@@ -427,9 +426,14 @@ def _month_is_over(scope: Scope) -> _Answer:
 
 
 def _currency_run_is_current(scope: Scope) -> _Answer:
-    is_current = currency_run.is_current(scope.runtime, scope.entity, scope.month)
-    missing = "gains or revaluation are missing or no longer fit the books; closing books them"
-    return _Answer(is_current, "gains and revaluation are booked" if is_current else missing)
+    missing = currency_run.missing(scope.runtime, scope.entity, scope.month)
+    if missing.posted.batch_ids:
+        return _Answer(False, "gains or revaluation are missing or no longer fit the books; closing books them")
+    if missing.not_revalued:
+        return _Answer(
+            False, f"not revalued, because the month's end has no known rate: {', '.join(missing.not_revalued)}"
+        )
+    return _Answer(True, "gains and revaluation are booked")
 
 
 DOCS: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from ledger_pipeline.model.gains import MONETARY, Adjustment, Gain, Movement, lines_of, realised
 from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.money import digits_of, divide_half_even, from_minor
+from ledger_pipeline.model.months import following_month, last_of_month
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.store import calculated, posting
+from ledger_pipeline.store import actions, calculated, posting
 from ledger_pipeline.store.calculated import PREFIX, Computation, Entry
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.posting import Posted
@@ -50,47 +51,46 @@ def run(runtime: Runtime, entity: str, month: date, by: str, run_id: str) -> Ran
 
     What has no known rate at the month's end stays as it is carried and is named in `not_revalued`.
     """
-    runtime.refresh_rates_for(end_of(month))
+    runtime.refresh_rates_for(last_of_month(month))
     with runtime.database.connect() as connection:
         done = _book(runtime, connection, entity, month, run_id)
         if done.posted.batch_ids:
-            connection.execute(
-                "INSERT INTO ops.action (action, by_whom, run_id, details, acted_at) VALUES ('currency run', %s, %s, "
-                "jsonb_build_object('entity', %s::text, 'month', %s::text), %s)",
-                (by, run_id, entity, f"{month:%Y-%m}", runtime.clock()),
-            )
+            details = {"entity": entity, "month": f"{month:%Y-%m}"}
+            actions.note(connection, "currency run", by=by, run_id=run_id, details=details, at=runtime.clock())
     return done
 
 
-def is_current(runtime: Runtime, entity: str, month: date) -> bool:
-    """True when a run until that month would book nothing; nothing is written."""
+def missing(runtime: Runtime, entity: str, month: date) -> Ran:
+    """What a run until that month would book now, and what it couldn't revalue; nothing is written."""
     with runtime.database.connect() as connection, connection.transaction(force_rollback=True):
-        done = _book(runtime, connection, entity, month, "dry run")
-    return not done.posted.batch_ids
+        return _book(runtime, connection, entity, month, "dry run")
 
 
-def end_of(month: date) -> date:
-    """The month's last day."""
-    return first_of_next(month) - timedelta(days=1)
-
-
-def first_of_next(month: date) -> date:
-    """The first day of the month after."""
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1, day=1)
+def is_current(runtime: Runtime, entity: str, month: date) -> bool:
+    """True when a run until that month would book nothing."""
+    return not missing(runtime, entity, month).posted.batch_ids
 
 
 def _book(runtime: Runtime, connection: Connection, entity: str, month: date, run_id: str) -> Ran:
     settings = runtime.config.entities[entity]
     name = PREFIX + entity
     target = posting.Target(
-        *(name, entity, settings.chart.account_of, f"{RULE[0]}@{RULE[1]}", run_id, end_of(month), runtime.clock()),
+        *(
+            name,
+            entity,
+            settings.chart.account_of,
+            f"{RULE[0]}@{RULE[1]}",
+            run_id,
+            last_of_month(month),
+            runtime.clock(),
+        ),
         is_adjusting=True,
     )
     posting.ensure_accounts(connection, entity, settings.chart.accounts.values())
-    pools = list(_pools(connection, entity, settings.base_currency, end_of(month)))
+    pools = list(_pools(connection, entity, settings.base_currency, last_of_month(month)))
     ran = Ran(entity, month)
     gains = _by_day(pools)
-    booked = {date.fromisoformat(day): () for day in _booked(connection, name, "realised_gains", end_of(month))}
+    booked = {date.fromisoformat(day): () for day in _booked(connection, name, "realised_gains", last_of_month(month))}
     computed = [_realised(entity, settings.base_currency, day, of) for day, of in sorted({**booked, **gains}.items())]
     ran.posted.add(calculated.post(connection, target, "realised_gains", RULE, computed))
     ran.realised_minor = sum(g.gain for day, of in gains.items() if day >= month for _, g in of)
@@ -174,14 +174,14 @@ def _months(pools: Sequence[_Pool], last: date) -> Iterator[date]:
     month = min((pool.days[0].day for pool in pools), default=last).replace(day=1)
     while month <= last:
         yield month
-        month = first_of_next(month)
+        month = following_month(month)
 
 
 def _revalued(
     entity: str, base: str, month: date, pools: Sequence[_Pool], rates: Rates
 ) -> tuple[Computation, int, list[str]]:
     """(computation, gain in base minor units, what could not be revalued) at a month's end."""
-    day = end_of(month)
+    day = last_of_month(month)
     rows: list[dict[str, Any]] = []
     unknown: list[str] = []
     for pool in pools:
@@ -219,7 +219,7 @@ def _revalued(
     back = tuple((role, currency, -amount, -in_base) for role, currency, amount, in_base in lines)
     entries = (
         Entry("revaluation", day, tuple(lines)),
-        Entry("revaluation_reversal", first_of_next(month), back),
+        Entry("revaluation_reversal", following_month(month), back),
     )
     return (
         Computation(f"{month:%Y-%m}", payload, entries if lines else ()),

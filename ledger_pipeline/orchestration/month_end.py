@@ -1,13 +1,14 @@
 """The month's end as Dagster sees it: currency gains as an asset per entity, and the job that prepares a month for its closing."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, timedelta
+from datetime import UTC, date
 from typing import Any
 
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import from_minor
+from ledger_pipeline.model.months import last_of_month, preceding_month
 from ledger_pipeline.orchestration import currency, metadata, periods, statements
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import feeding
@@ -51,7 +52,7 @@ def _gains(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefinitio
                 "SELECT e.record, e.posted_on, l.role, l.currency, l.base_minor FROM ledger.live_entry e JOIN ledger.line l USING (entry_id) "
                 "WHERE e.connection = %s AND l.role NOT IN ('currency_trading', 'fx_gain_loss') AND e.posted_on BETWEEN %s AND %s "
                 "ORDER BY 2, 1, 3, 4",
-                (PREFIX + entity, month, currency.end_of(month)),
+                (PREFIX + entity, month, last_of_month(month)),
             ).fetchall()
         columns = ("record", "day", "role", "currency", "gain")
         table = [dict(zip(columns, (*row[:4], f"{from_minor(row[4], base):,} {base}"), strict=True)) for row in rows]
@@ -111,7 +112,7 @@ def schedule(config: LedgerConfig, month_end: Any) -> dg.ScheduleDefinition:
     )
     def month_end_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at = context.scheduled_execution_time.astimezone(UTC)
-        month = (at.replace(day=1) - timedelta(days=1)).replace(day=1).date().isoformat()
+        month = preceding_month(at.date()).isoformat()
         return dg.RunRequest(run_key=f"{month}:{at:%Y%m%d}", partition_key=month)
 
     return month_end_schedule

@@ -110,7 +110,7 @@ def _closed_period(config: LedgerConfig, entity: str, partitions: dg.PartitionsD
         kinds={"postgres"},
         partitions_def=partitions,
         deps=[period_key(entity)],
-        description=f"A closed month of {config.entities[entity].name}. Materialising it closes the month, when every check holds or "
+        description=f"A month of {config.entities[entity].name} as it was closed: materialising it closes the month, when every check holds or "
         "is accepted in the run's configuration; nothing does so by itself.",
     )
     def closed_period(

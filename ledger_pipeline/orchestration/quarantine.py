@@ -11,7 +11,7 @@ from datetime import date
 
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.store import quarantine
+from ledger_pipeline.store import actions, quarantine
 from ledger_pipeline.store.gate import GateClosed
 from ledger_pipeline.store.quarantine import Decision, QuarantineRefused
 
@@ -113,7 +113,7 @@ def _again(runtime: Runtime, act: str, raw_ids: Sequence[int], *, by: str, reaso
             "days": [f"{name} {day}" for name, day in done.days],
             "entries": done.entries,
         }
-        quarantine.note(connection, act, by=by, reason=reason, run_id=run_id, details=details, at=runtime.clock())
+        actions.note(connection, act, by=by, reason=reason, run_id=run_id, details=details, at=runtime.clock())
     done.newly_held = sorted(_held(runtime, done.days) - before - set(raw_ids))
     return done
 

@@ -13,13 +13,12 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
-from psycopg.types.json import Jsonb
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.model.records import RECORDS, parts_of
 from ledger_pipeline.orchestration import booking, steps
 from ledger_pipeline.orchestration.runtime import Link, Runtime
-from ledger_pipeline.store import posting, raw, staging
+from ledger_pipeline.store import actions, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.posting import Posted
 from ledger_pipeline.store.staging import Refusal
@@ -290,10 +289,7 @@ def _keep(
         "entries": len(found.changes),
         "digest": digest,
     }
-    connection.execute(
-        "INSERT INTO ops.action (action, by_whom, reason, run_id, details, acted_at) VALUES ('replay', %s, %s, %s, %s, %s)",
-        (by, reason, target.run_id, Jsonb(details), runtime.clock()),
-    )
+    actions.note(connection, "replay", by=by, reason=reason, run_id=target.run_id, details=details, at=runtime.clock())
 
 
 def _days_with_quarantine(runtime: Runtime, name: str, first: date, last: date) -> list[date]:

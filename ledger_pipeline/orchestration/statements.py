@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.model.months import last_of_month
 from ledger_pipeline.orchestration import metadata
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import feeding
@@ -15,7 +16,7 @@ from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reports import charts
 from ledger_pipeline.reports.statements import STATEMENTS, Scope, Statement, make
-from ledger_pipeline.reports.statements.statement import Cell, Link, Row, last_of_month
+from ledger_pipeline.reports.statements.statement import Cell, Link, Row
 
 ROWS_SHOWN = 300
 """Of a statement, in an asset's metadata; the files have all."""

@@ -14,11 +14,10 @@ from typing import Any
 
 from psycopg import sql
 
+from ledger_pipeline.model.accounts import CLEARING_ROLES
 from ledger_pipeline.reconcile.engine import Member, Side
 from ledger_pipeline.store.database import Connection
 
-ROLES = ("order_clearing", "payout_in_transit", "marketplace_tax_clearing", "goods_received_not_invoiced")
-"""Roles (with any parameter) whose balance is zero once all records have arrived (ACCOUNTING.md, "What must come to zero")."""
 FAR = date(9999, 12, 31)
 
 
@@ -130,7 +129,7 @@ _BALANCES = """
 
 
 def _scope(entity: str, through: date | None) -> dict[str, Any]:
-    return {"entity": entity, "through": through or FAR, "roles": list(ROLES)}
+    return {"entity": entity, "through": through or FAR, "roles": list(CLEARING_ROLES)}
 
 
 def read(connection: Connection, entity: str, through: date | None = None) -> Clearing:

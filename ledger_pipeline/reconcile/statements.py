@@ -14,8 +14,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from ledger_pipeline.model.accounts import CLEARING_ROLES
 from ledger_pipeline.model.money import DIGITS, format_minor
-from ledger_pipeline.reconcile.clearing import ROLES
 from ledger_pipeline.store.database import Connection
 
 Why = Literal["quarantined", "ignored", "unmatched"]
@@ -228,7 +228,7 @@ def _with_lines(connection: Connection, account: Account) -> Account:
         "known_after": before.at if before else None,
         "known_until": first.at,
         "role": f"bank:{account.account_id}",
-        "clearing": list(ROLES),
+        "clearing": list(CLEARING_ROLES),
     }
     missing = list(_missing(connection.execute(_UNPOSTED, arguments).fetchall(), account.currency))
     unmatched = [

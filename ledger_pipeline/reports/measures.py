@@ -15,6 +15,7 @@ from typing import Any, Literal
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from ledger_pipeline.model.accounts import CLEARING_ROLES
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.store.database import Connection
@@ -29,8 +30,6 @@ MEASURES: Mapping[Name, str] = {
     "for more than 3 days, first in, first out.",
 }
 """The measures, and what each says."""
-CLEARING = ("order_clearing", "payout_in_transit", "marketplace_tax_clearing")
-"""Roles (with any parameter) that come to zero once all records have arrived."""
 TURNOVER_DAYS = 30
 OPEN_DAYS = 3
 
@@ -209,7 +208,7 @@ def _clearing(connection: Connection, subject: Subject, sync_date: date) -> Meas
     """The accounts are cleared by other connections, too: their lines count, whoever posted them."""
     since = sync_date - timedelta(days=TURNOVER_DAYS - 1)
     arguments: dict[str, Any] = {
-        "entity": subject.entity, "connection": subject.connection, "day": sync_date, "since": since, "clearing": list(CLEARING),
+        "entity": subject.entity, "connection": subject.connection, "day": sync_date, "since": since, "clearing": list(CLEARING_ROLES),
     }  # fmt: skip
     arguments["roles"] = [row[0] for row in connection.execute(_ROLES, arguments)]
     moved: dict[tuple[str, str], list[_Day]] = defaultdict(list)

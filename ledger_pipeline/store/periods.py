@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from calendar import monthrange
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,6 +16,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from ledger_pipeline.model.months import first_of_month, last_of_month
 from ledger_pipeline.store.database import Connection
 
 State = Literal["open", "closing", "closed"]
@@ -79,24 +79,6 @@ class Event:
 _COLUMNS = "entity, event_no, month, event, happened_at, by_whom, reason, entry_count, line_count, content_hash, checks, previous_hash, hash"
 
 
-def first_of(day: date) -> date:
-    """The first day of a day's month."""
-    return day.replace(day=1)
-
-
-def last_of(month: date) -> date:
-    """The last day of a day's month."""
-    return month.replace(day=monthrange(month.year, month.month)[1])
-
-
-def parse(text: str) -> date:
-    """`2026-10` → its first day; raises ValueError with the expected form."""
-    try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise ValueError(f"{text!r} is no month; write YYYY-MM") from None
-
-
 def lock_shared(connection: Connection, entity: str) -> None:
     """No period of the entity changes until this transaction ends; waits for whoever changes one. For whoever posts."""
     connection.execute("SELECT ledger.lock_periods(%s, false)", (entity,))
@@ -110,7 +92,7 @@ def lock_alone(connection: Connection, entity: str) -> None:
 def state(connection: Connection, entity: str, month: date) -> State:
     """What a month is now."""
     row = connection.execute(
-        "SELECT state FROM ledger.period WHERE entity = %s AND month = %s", (entity, first_of(month))
+        "SELECT state FROM ledger.period WHERE entity = %s AND month = %s", (entity, first_of_month(month))
     ).fetchone()
     found: State = row[0] if row else "open"
     return found
@@ -141,7 +123,7 @@ def history(connection: Connection, entity: str | None = None, month: date | Non
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM ledger.period_event WHERE (%(e)s::text IS NULL OR entity = %(e)s) "
         "AND (%(m)s::date IS NULL OR month = %(m)s) ORDER BY entity, event_no",
-        {"e": entity, "m": first_of(month) if month else None},
+        {"e": entity, "m": first_of_month(month) if month else None},
     )
     return [_event(row) for row in rows]
 
@@ -160,7 +142,7 @@ def content(connection: Connection, entity: str, month: date) -> Content:
     base_minor by tabs, a row a line, by entry and line number. An empty month has the hash of nothing. To be sure that nothing is added
     meanwhile, hold `lock_alone`, or read in one snapshot.
     """
-    span = {"entity": entity, "first": first_of(month), "last": last_of(month)}
+    span = {"entity": entity, "first": first_of_month(month), "last": last_of_month(month)}
     where = "FROM ledger.line WHERE entity = %(entity)s AND posted_on BETWEEN %(first)s AND %(last)s"
     row = connection.execute(f"SELECT count(DISTINCT entry_id), count(*) {where}", span).fetchone()
     query = sql.SQL(
@@ -195,7 +177,7 @@ def record_event(
         raise PeriodRefused("say who changes the period")
     if event == "reopened" and not reason.strip():
         raise PeriodRefused("say why the period is reopened")
-    month = first_of(month)
+    month = first_of_month(month)
     lock_alone(connection, entity)
     _refuse(entity, month, state(connection, entity, month), _BECOMES[event])
     row = connection.execute(

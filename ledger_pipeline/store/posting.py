@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from ledger_pipeline.model.accounts import Account
-from ledger_pipeline.store import frames
+from ledger_pipeline.model.months import following_month
+from ledger_pipeline.store import frames, periods
 from ledger_pipeline.store.database import Connection, lock
 
 Ints = npt.NDArray[np.int64]
@@ -378,7 +379,7 @@ def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[byte
 
 def closed_months(connection: Connection, target: Target) -> set[date]:
     """Months that take no entry of this target; they stay so, and no other closes, until the transaction ends."""
-    connection.execute("SELECT ledger.lock_periods(%s, false)", (target.entity,))
+    periods.lock_shared(connection, target.entity)
     shut = ["closed"] if target.is_adjusting else ["closed", "closing"]
     rows = connection.execute(
         "SELECT month FROM ledger.period WHERE entity = %s AND state = ANY(%s)", (target.entity, shut)
@@ -401,7 +402,7 @@ def first_open_day(day: date, closed: set[date]) -> date:
     if month not in closed:
         return day
     while month in closed:
-        month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+        month = following_month(month)
     return month
 
 

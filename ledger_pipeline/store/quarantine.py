@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
-
-from psycopg.types.json import Jsonb
+from typing import Literal
 
 from ledger_pipeline.store.database import Connection
 
@@ -234,14 +232,4 @@ def decide(connection: Connection, raw_id: int, decision: Decision, *, by: str, 
         "INSERT INTO ops.decision (raw_id, connection, stream, source_id, decision, by_whom, reason, decided_at) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
         (raw_id, file.connection, file.stream, file.source_id, decision, by.strip(), reason.strip(), at),
-    )
-
-
-def note(
-    connection: Connection, action: str, *, by: str, reason: str, run_id: str, details: dict[str, Any], at: datetime
-) -> None:
-    """Keep who made the pipeline do what."""
-    connection.execute(
-        "INSERT INTO ops.action (action, by_whom, reason, run_id, details, acted_at) VALUES (%s, %s, %s, %s, %s, %s)",
-        (action, by.strip(), reason.strip(), run_id, Jsonb(details), at),
     )

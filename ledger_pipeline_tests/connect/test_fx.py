@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.connect.fx import ReferenceRates, _history, ecb_rate, is_business_day
+from ledger_pipeline.connect.fx import ReferenceRates, _history, is_business_day
+from ledger_pipeline_tests.fakes import ecb_rate
 
 
 def test_a_published_rate_is_exact() -> None:

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.connect.fx import ecb_rate
 from ledger_pipeline.orchestration import currency
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
-from ledger_pipeline_tests.fakes import DAY, FakeCompany, order
+from ledger_pipeline_tests.fakes import DAY, FakeCompany, ecb_rate, order
 
 OCTOBER = date(2026, 10, 1)
 NEXT = DAY + timedelta(days=1)

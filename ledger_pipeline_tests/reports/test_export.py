@@ -16,11 +16,11 @@ from beancount.core import convert, data
 from typer.testing import CliRunner
 
 from ledger_pipeline.cli import app
-from ledger_pipeline.connect.fx import ecb_rate
 from ledger_pipeline.model.money import digits_of, from_minor
 from ledger_pipeline.reports.export import Format, journal
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
+from ledger_pipeline_tests.fakes import ecb_rate
 from ledger_pipeline_tests.store.test_proof import edit, fill, two_entities
 
 BASES = {"acme": "USD", "uk": "GBP"}

@@ -192,18 +192,6 @@ def test_entries_are_counted_by_month(filled: Database) -> None:
         assert periods.entries_by_month(connection, "acme") == {date(2026, 9, 1): 1, OCTOBER: 3, NOVEMBER: 1}
 
 
-@pytest.mark.parametrize(("text", "first", "last"), [("2026-10", OCTOBER, 31), ("2024-02", date(2024, 2, 1), 29)])
-def test_a_month_is_written_as_year_and_month(text: str, first: date, last: int) -> None:
-    assert periods.parse(text) == first
-    assert periods.last_of(first) == first.replace(day=last)
-
-
-@pytest.mark.parametrize("text", ["2026-13", "2026", "2026-10-01", "Oct 2026", ""])
-def test_other_texts_are_no_month(text: str) -> None:
-    with pytest.raises(ValueError, match="is no month; write YYYY-MM"):
-        periods.parse(text)
-
-
 def test_who_posts_waits_for_who_closes_and_only_then(database: Database) -> None:
     """Two who post don't wait for each other; another entity is another lock."""
     with database.connect() as one, database.connect() as other:

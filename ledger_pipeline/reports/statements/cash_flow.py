@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 from ledger_pipeline.model.accounts import DEFAULT_CHART
 from ledger_pipeline.model.money import from_minor
+from ledger_pipeline.model.months import last_of_month, months_of
 from ledger_pipeline.reports.charts import line_chart
 from ledger_pipeline.reports.statements.movements import Movement, movements
 from ledger_pipeline.reports.statements.statement import (
@@ -21,8 +22,6 @@ from ledger_pipeline.reports.statements.statement import (
     Statement,
     Total,
     heading,
-    last_of_month,
-    months,
     periods,
     zero,
 )
@@ -191,4 +190,4 @@ def ends(scope: Scope) -> list[date]:
     days = (scope.last - scope.first).days + 1
     if days <= DAYS_IN_A_CHART:
         return [scope.first + timedelta(days=n) for n in range(days)]
-    return [min(last_of_month(month), scope.last) for month in months(scope.first, scope.last)]
+    return [min(last_of_month(month), scope.last) for month in months_of(scope.first, scope.last)]

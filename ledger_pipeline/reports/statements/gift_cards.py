@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import date, timedelta
 
+from ledger_pipeline.model.months import last_of_month, months_of
 from ledger_pipeline.reports.charts import line_chart
 from ledger_pipeline.reports.statements.cash_flow import ends
 from ledger_pipeline.reports.statements.statement import (
@@ -14,8 +15,6 @@ from ledger_pipeline.reports.statements.statement import (
     Scope,
     Statement,
     Total,
-    last_of_month,
-    months,
     periods,
     zero,
 )
@@ -37,7 +36,7 @@ def gift_cards(connection: Connection, scope: Scope) -> Statement:
         ),
     )
     rows, balance, whole = [], opening, dict.fromkeys(CAUSES, 0)
-    for month in months(scope.first, scope.last):
+    for month in months_of(scope.first, scope.last):
         own = {
             cause: sum(base for (day, c), base in by_day.items() if c == cause and month <= day <= last_of_month(month))
             for cause in CAUSES

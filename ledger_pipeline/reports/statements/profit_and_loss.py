@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+from ledger_pipeline.model.months import months_of, preceding_month
 from ledger_pipeline.reports.charts import bar_chart
 from ledger_pipeline.reports.statements.movements import Movement, movements
 from ledger_pipeline.reports.statements.statement import (
@@ -16,9 +17,7 @@ from ledger_pipeline.reports.statements.statement import (
     Statement,
     Total,
     heading,
-    months,
     periods,
-    preceding_month,
     preceding_range,
     zero,
 )
@@ -131,13 +130,13 @@ def _change(found: Iterable[Movement]) -> int:
 
 def _chart(connection: Connection, scope: Scope) -> Chart:
     """The range by month; of a single month, the twelve that end with it, from the first one with entries."""
-    wanted = months(scope.first, scope.last)
+    wanted = months_of(scope.first, scope.last)
     first = scope.first
     if len(wanted) == 1:
         first = wanted[0]
         for _ in range(_TRAILING_MONTHS - 1):
             first = preceding_month(first)
-        wanted = months(first, scope.last)
+        wanted = months_of(first, scope.last)
     found: dict[date, tuple[int, int]] = {
         month: (income, expense)
         for month, income, expense in connection.execute(

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Literal
 
 from ledger_pipeline.model.money import from_minor
+from ledger_pipeline.model.months import last_of_month, months_of, preceding_month
 from ledger_pipeline.store.database import Connection
 
 Kind = Literal["text", "money", "date", "count"]
@@ -172,7 +173,7 @@ def periods(connection: Connection, scope: Scope) -> tuple[Period, ...]:
             "SELECT month, state FROM ledger.period WHERE entity = %(entity)s AND month <= %(last)s", scope.arguments
         ).fetchall()
     )
-    return tuple(Period(month, states.get(month, "open")) for month in months(scope.first, scope.last))
+    return tuple(Period(month, states.get(month, "open")) for month in months_of(scope.first, scope.last))
 
 
 def fiscal_year_first(day: date, start: int) -> date:
@@ -180,36 +181,12 @@ def fiscal_year_first(day: date, start: int) -> date:
     return date(day.year if day.month >= start else day.year - 1, start, 1)
 
 
-def months(first: date, last: date) -> list[date]:
-    """First days of the months that the range touches."""
-    found, month = [], first.replace(day=1)
-    while month <= last:
-        found.append(month)
-        month = following_month(month)
-    return found
-
-
-def following_month(month: date) -> date:
-    """First day of the next month."""
-    return (month.replace(day=1) + timedelta(days=32)).replace(day=1)
-
-
-def preceding_month(month: date) -> date:
-    """First day of the month before."""
-    return (month.replace(day=1) - timedelta(days=1)).replace(day=1)
-
-
-def last_of_month(month: date) -> date:
-    """Its last day."""
-    return following_month(month) - timedelta(days=1)
-
-
 def preceding_range(first: date, last: date) -> tuple[date, date]:
     """As many whole months before a range of whole months, else as many days before it."""
     before = first - timedelta(days=1)
     if first.day == 1 and last == last_of_month(last):
         start = first
-        for _ in months(first, last):
+        for _ in months_of(first, last):
             start = preceding_month(start)
         return start, before
     return before - (last - first), before

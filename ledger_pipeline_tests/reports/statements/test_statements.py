@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from ledger_pipeline.model.accounts import Account
+from ledger_pipeline.model.months import months_of
 from ledger_pipeline.reports.statements import STATEMENTS, DoesNotTie, make
 from ledger_pipeline.reports.statements.general_ledger import general_ledger
 from ledger_pipeline.reports.statements.statement import (
@@ -16,7 +17,6 @@ from ledger_pipeline.reports.statements.statement import (
     Row,
     all_zero,
     fiscal_year_first,
-    months,
     preceding_range,
     zero,
 )
@@ -489,4 +489,4 @@ def test_a_check_says_by_how_much_it_is_off() -> None:
 def test_a_range_that_runs_backwards_is_refused() -> None:
     with pytest.raises(ValueError, match="runs backwards"):
         scope_of("2026-10-31", "2026-10-01")
-    assert [str(m) for m in months(day("2025-12-31"), day("2026-01-01"))] == ["2025-12-01", "2026-01-01"]
+    assert [str(m) for m in months_of(day("2025-12-31"), day("2026-01-01"))] == ["2025-12-01", "2026-01-01"]
