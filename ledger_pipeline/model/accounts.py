@@ -32,6 +32,7 @@ DEFAULT_CHART: tuple[Account, ...] = (
         ("1000", "Bank", "bank"),
         ("1050", "Payouts in transit", "payout_in_transit"),
         ("1060", "Unidentified receipts", "unidentified_receipts"),
+        ("1070", "Transfers in transit", "transfer_in_transit"),
         ("1100", "Accounts receivable", "accounts_receivable"),
         ("1150", "Order clearing", "order_clearing"),
         ("1160", "Processor balances", "processor_balance"),
@@ -104,8 +105,15 @@ DEFAULT_CHART: tuple[Account, ...] = (
 """The chart that an entity has unless its configuration says otherwise."""
 
 
-CLEARING_ROLES = ("order_clearing", "payout_in_transit", "marketplace_tax_clearing", "goods_received_not_invoiced")
+CLEARING_ROLES = (
+    *("order_clearing", "payout_in_transit", "transfer_in_transit"),
+    *("marketplace_tax_clearing", "goods_received_not_invoiced"),
+)
 """Roles (with any parameter) whose balance is zero once all records have arrived (ACCOUNTING.md, "What must come to zero")."""
+DUE_ROLES = ("payout_in_transit", "accounts_receivable", "accounts_payable", "wages_payable")
+"""Roles on which something stands that the bank will show: payouts, invoices, bills, pay runs."""
+UNPLACED_ROLES = ("unidentified_receipts", "uncategorised_expense")
+"""Roles of bank lines that no categorisation rule knows; what such a line turns out to be is found by matching."""
 
 
 class Chart:

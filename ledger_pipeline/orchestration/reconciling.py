@@ -1,4 +1,4 @@
-"""Reconciliation over a configuration: match an entity's clearing accounts, say what is open, hold payouts against their transactions."""
+"""Reconciliation over a configuration: match an entity's accounts, move bank lines to where they belong, say what is open."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.reconcile import matches, open_items, payouts
+from ledger_pipeline.reconcile import matches, open_items, payouts, placing
 from ledger_pipeline.reconcile.calendar import Calendar
 from ledger_pipeline.reconcile.engine import Policy
 from ledger_pipeline.reconcile.matches import Kept, Ran
 from ledger_pipeline.reconcile.open_items import CAUSES, OpenItem
 from ledger_pipeline.reconcile.payouts import Alert, Explained
+from ledger_pipeline.store import posting
+from ledger_pipeline.store.database import Connection
+from ledger_pipeline.store.posting import Target
 
 AGES = ((1, "0–1"), (3, "2–3"), (7, "4–7"), (30, "8–30"), (None, "over 30"))
 """Classes of age in calendar days: the last day of each, and its name."""
@@ -58,12 +62,30 @@ def policy_of(runtime: Runtime, entity: str) -> Policy:
 
 
 def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
-    """Match what stands on the clearing accounts; one transaction per entity. What is matched already stays."""
+    """Match what stands, and move bank lines to where they belong; one transaction per entity. What is matched already stays."""
     done = []
     for entity in entities:
         with runtime.database.connect() as connection:
-            done.append(matches.run(connection, entity, policy_of(runtime, entity), run_id, runtime.clock()))
+            ran = matches.run(connection, entity, policy_of(runtime, entity), run_id, runtime.clock())
+            ran.placed = _place(runtime, connection, entity, run_id)
+            done.append(ran)
     return done
+
+
+def _place(runtime: Runtime, connection: Connection, entity: str, run_id: str, *, is_adjusting: bool = False) -> int:
+    """As `placing.apply`; the batches belong to the connection's last sync date."""
+    chart = runtime.config.entities[entity].chart
+    posting.ensure_accounts(connection, entity, chart.accounts.values())
+
+    def target_of(name: str) -> Target:
+        row = connection.execute(
+            "SELECT max(sync_date) FROM ledger.batch WHERE (entity, connection) = (%s, %s)", (entity, name)
+        ).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        link = runtime.link(name)
+        return steps.target_of(runtime, link, entity, row[0], run_id, is_adjusting=is_adjusting)
+
+    return placing.apply(connection, entity, target_of)
 
 
 def position(runtime: Runtime, entity: str, through: date) -> Position:
@@ -101,12 +123,16 @@ def suggestions(runtime: Runtime, entity: str | None) -> list[Kept]:
 
 
 def accept(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -> Kept:
-    """As `matches.accept`, in a transaction of its own."""
+    """As `matches.accept`, in a transaction of its own; its bank lines move to where it says that they belong."""
     with runtime.database.connect() as connection:
-        return matches.accept(connection, match_id, by, reason, run_id, runtime.clock())
+        done = matches.accept(connection, match_id, by, reason, run_id, runtime.clock())
+        _place(runtime, connection, done.entity, run_id, is_adjusting=True)
+        return done
 
 
 def reject(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -> Kept:
-    """As `matches.reject`, in a transaction of its own."""
+    """As `matches.reject`, in a transaction of its own; bank lines that the match had moved go back."""
     with runtime.database.connect() as connection:
-        return matches.reject(connection, match_id, by, reason, run_id, runtime.clock())
+        done = matches.reject(connection, match_id, by, reason, run_id, runtime.clock())
+        _place(runtime, connection, done.entity, run_id, is_adjusting=True)
+        return done

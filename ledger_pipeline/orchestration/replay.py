@@ -18,6 +18,7 @@ from ledger_pipeline.checks import suites
 from ledger_pipeline.model.records import RECORDS, parts_of
 from ledger_pipeline.orchestration import booking, steps
 from ledger_pipeline.orchestration.runtime import Link, Runtime
+from ledger_pipeline.reconcile import placing
 from ledger_pipeline.store import actions, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.posting import Posted
@@ -131,6 +132,7 @@ def _run(
         refused = _refused(mapped)
         stale = posting.superseded_of(connection, target, mapped.documents)
         tables = {n: steps.without(t, set(refused) | stale) for n, t in mapped.tables.items()}
+        tables = placing.placed(connection, link.entity, link.name, tables)
         made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
         rejected = {raw_id for raw_id, _, _ in made.rejected}
         decided = steps.without(mapped.documents, set(refused) | stale | rejected)

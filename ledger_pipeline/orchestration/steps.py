@@ -19,6 +19,7 @@ from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import booking
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
+from ledger_pipeline.reconcile import placing
 from ledger_pipeline.store import gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
@@ -291,6 +292,7 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
         stale = posting.superseded(connection, target)
         tables = {name: without(table, set(refused) | stale) for name, table in tables.items()}
+        tables = placing.placed(connection, link.entity, link.name, tables)
         made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
         _refuse(connection, link, sync_date, made, documents, run_id, target.at)
         rejected = {raw_id for raw_id, _, _ in made.rejected}

@@ -1,11 +1,12 @@
-"""What stands on the clearing accounts, read from the books: each record's amount, and by what the other side knows it.
+"""What stands on the accounts that are matched, read from the books: each record's amount, and by what the other side knows it.
 
 A member is a record's net amount on a role in a currency, over all its entries, corrections included. So a late edit changes a member's
-amount and not who it is.
+amount and not who it is. Bank lines that no rule knows are read besides: matching says where they belong.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,19 @@ from typing import Any
 
 from psycopg import sql
 
-from ledger_pipeline.model.accounts import CLEARING_ROLES
+from ledger_pipeline.model.accounts import CLEARING_ROLES, DUE_ROLES, UNPLACED_ROLES
 from ledger_pipeline.reconcile.engine import Member, Side
 from ledger_pipeline.store.database import Connection
 
 FAR = date(9999, 12, 31)
+MATCHED_ROLES = tuple(dict.fromkeys((*CLEARING_ROLES, *DUE_ROLES)))
+"""Roles whose members are matched: those that come to zero, and those that people and the bank settle."""
+TRANSFER_ROLE = "transfer_in_transit"
+OWN_ACCOUNT = "own account"
+"""What two lines that say they are a transfer name each other by."""
+_TRANSFER = frozenset(
+    {"TRANSFER", "XFER", "TFR", "TRF", "UEBERTRAG", "ÜBERTRAG", "UMBUCHUNG", "VIREMENT", "OVERBOEKING"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Standing:
     counterparty: str = ""
     batch: str = ""
     fee_minor: int = 0
+    bank: str = ""
 
     @property
     def id(self) -> str:
@@ -58,23 +68,36 @@ class Standing:
 
     @property
     def side(self) -> Side:
-        """Left is who says that money is due, right is who says that it came: shop and processor, processor and bank."""
+        """Left is who says that money is due, right is who says that it came: shop and processor, processor and bank, the bank that it leaves and the other."""
+        if self.role == TRANSFER_ROLE:
+            return "left" if self.amount_minor > 0 else "right"
         is_right = self.record == "bank_transaction" or (
             self.record == "processor_transaction" and self.role.partition(":")[0] != "payout_in_transit"
         )
         return "right" if is_right else "left"
 
-    def as_member(self) -> Member:
+    def as_member(self, pool: str = "") -> Member:
         """For the engine."""
         return Member(
             *(self.id, self.side, self.amount_minor, self.currency, self.day),
             *(self.keys, self.references, self.text, self.counterparty, self.batch),
+            pool=pool,
+            account=self.bank if self.role == TRANSFER_ROLE else "",
         )
+
+    def as_transfer(self, *, is_declared: bool = False) -> Standing:
+        """As a half of a transfer; what a rule or its own text calls one names the own account."""
+        one = replace(self, role=TRANSFER_ROLE)
+        if not is_declared and not _TRANSFER & {word.upper() for word in re.findall(r"\w+", self.text)}:
+            return one
+        if one.side == "left":
+            return replace(one, counterparty=OWN_ACCOUNT)
+        return replace(one, text=f"{self.text} {OWN_ACCOUNT}")
 
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
-    """The clearing accounts of an entity: what isn't zero.
+    """The matched accounts of an entity: what isn't zero.
 
     `free` are members without a match, `partial` the members of matches that don't come to zero, `residues` what all the rest leaves in
     base currency where amounts are zero (full matches, currency runs) by (role, currency). `records` are the kinds of record that ever
@@ -128,13 +151,15 @@ _BALANCES = """
 """
 
 
-def _scope(entity: str, through: date | None) -> dict[str, Any]:
-    return {"entity": entity, "through": through or FAR, "roles": list(CLEARING_ROLES)}
+def _scope(entity: str, through: date | None, roles: Sequence[str] = CLEARING_ROLES) -> dict[str, Any]:
+    return {"entity": entity, "through": through or FAR, "roles": list(roles)}
 
 
-def read(connection: Connection, entity: str, through: date | None = None) -> Clearing:
-    """What is posted until a day (its end), or everything."""
-    scope = _scope(entity, through)
+def read(
+    connection: Connection, entity: str, through: date | None = None, roles: Sequence[str] = CLEARING_ROLES
+) -> Clearing:
+    """What is posted on these roles (whatever their parameter) until a day (its end), or everything."""
+    scope = _scope(entity, through, roles)
     found: dict[str, list[_Row]] = defaultdict(list)
     for what, *row in connection.execute(_READ, scope):
         found[what].append(tuple(row))
@@ -186,7 +211,21 @@ def balances(
 
 def gone(connection: Connection, entity: str) -> dict[int, str]:
     """Matches a member of which doesn't stand on the account any more, and which member."""
-    return dict(connection.execute(_GONE, _scope(entity, None)).fetchall())
+    return dict(connection.execute(_GONE, _scope(entity, None, MATCHED_ROLES)).fetchall())
+
+
+_UNPLACED = """
+    SELECT e.connection, e.record, e.source_id, l.role, l.currency, l.amount_minor, l.base_minor, e.occurred_on, NULL::bigint, e.raw_id,
+           b.sync_date
+      FROM ledger.live_entry e JOIN ledger.line l USING (entry_id) JOIN ledger.batch b USING (batch_id)
+     WHERE l.entity = %s AND l.role = ANY(%s) AND e.record = 'bank_transaction' ORDER BY 1, 3
+"""
+
+
+def unplaced(connection: Connection, entity: str) -> list[Standing]:
+    """Bank lines that stand where nobody knows what they are, on the role on which they stand."""
+    rows = connection.execute(_UNPLACED, (entity, list(UNPLACED_ROLES))).fetchall()
+    return _described(connection, rows, defaultdict(set))
 
 
 # what is known about them --------------------------------------------------------------------------------------------------
@@ -195,7 +234,7 @@ _WANTED: Mapping[str, tuple[str, ...]] = {
     "sale": ("order_number",),
     "refund": ("order_id",),
     "processor_transaction": ("kind", "processor", "order_id", "source_object_id", "description", "fee_minor"),
-    "bank_transaction": ("description", "reference"),
+    "bank_transaction": ("description", "reference", "bank_role"),
 }
 """Columns of the staged records that say what they belong to."""
 _Row = tuple[Any, ...]
@@ -275,7 +314,9 @@ def _with_facts(
             one, day=day, keys=(f"order:{order}",) if order else (), references=known("order_number"), batch=batch
         )
     if one.record == "bank_transaction":
-        return replace(one, day=day, text=" ".join(known("description", "reference")))
+        text = " ".join(known("description", "reference"))
+        line = replace(one, day=day, text=text, bank=facts.get("bank_role") or "")
+        return line.as_transfer(is_declared=True) if one.role == TRANSFER_ROLE else line
     if one.record == "processor_transaction" and facts:
         behind = facts["source_object_id"] or ""
         is_payout = one.role.partition(":")[0] == "payout_in_transit"
@@ -289,4 +330,6 @@ def _with_facts(
             references=(behind,) if is_payout and behind else (), text="" if is_payout else facts["description"] or "",
             fee_minor=facts["fee_minor"],
         )  # fmt: skip
-    return replace(one, day=day)
+    if one.record in _WANTED or one.connection.startswith("books:"):
+        return replace(one, day=day)
+    return replace(one, day=day, references=(one.source_id,))  # a bill, a pay run: the bank's text may name its id

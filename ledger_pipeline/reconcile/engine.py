@@ -28,7 +28,8 @@ class Member:
 
     `day` is when the other side should show it. `keys` are exact (`order:123`); members whose keys of one kind all differ never match.
     `references` are the words by which the other side's `text` may name it. `counterparty` is who the other side's text should name.
-    `batch` puts members into a till, whose days are paid in as wholes; such a member is in no pair and no other subset.
+    `batch` puts members into a till, whose days are paid in as wholes; such a member is in no pair and no other subset. Members of two
+    pools never match, one without a pool fits any. Members of one bank `account` never match: money doesn't move within it.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Member:
     text: str = ""
     counterparty: str = ""
     batch: str = ""
+    pool: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,7 @@ def _exact(work: _Work) -> None:
     """A group of any size; one that doesn't come to zero first goes to an earlier match that it completes, or comes closer to completing."""
     by_key = {(g.currency, key): g for g in sorted(work.groups, key=lambda g: g.id) for key in g.keys}
     rest = {g.id: g.amount_minor for g in work.groups}
-    for found in _components((m for m in work.free.values() if m.keys), lambda m: m.keys):
+    for found in _components((m for m in work.free.values() if m.keys), lambda m: [(m.pool, key) for key in m.keys]):
         keys = sorted({key for m in found for key in m.keys})
         named = f"share {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more keys" if len(keys) > 3 else "")
         total = sum(m.amount_minor for m in found)
@@ -308,7 +311,7 @@ def _index(
 
 
 def _add_referenced(work: _Work, found: Sequence[Member], is_cut: bool) -> None:
-    if not is_two_sided(found):
+    if not is_two_sided(found) or len({m.pool for m in found if m.pool}) > 1:
         return
     text = "the text names " + ", ".join(sorted({r for m in found for r in m.references})[:5])
     total = sum(m.amount_minor for m in found)
@@ -395,7 +398,9 @@ def name_words(counterparty: str) -> frozenset[str]:
 
 
 def contradict(a: Member, b: Member) -> bool:
-    """True when both have keys of one kind and none of these in common."""
+    """True when both have keys of one kind and none of these in common, stand in two pools, or on one bank account."""
+    if (a.pool and b.pool and a.pool != b.pool) or (a.account and a.account == b.account):
+        return True
     kinds: dict[str, set[str]] = defaultdict(set)
     for key in a.keys:
         kinds[key.partition(":")[0]].add(key)
@@ -528,14 +533,16 @@ def _subsets(work: _Work) -> None:
         if one.id not in work.free:
             continue
         other: Side = "right" if one.side == "left" else "left"
-        candidates = [
+        near = [
             m
             for m in _nearest(
                 days[one.currency, other, one.amount_minor < 0], one.day, work.policy, work.policy.subset_candidates * _SCAN
             )
             if m.id in work.free and abs(m.amount_minor) < abs(one.amount_minor) and not contradict(one, m)
             and not _names_another(m, one, work.known_names) and not _names_another(one, m, work.known_names)
-        ][: work.policy.subset_candidates]  # fmt: skip
+        ]  # fmt: skip
+        pool = one.pool or next((m.pool for m in near if m.pool), "")  # members of one pool only: that of the nearest
+        candidates = [m for m in near if m.pool in (pool, "")][: work.policy.subset_candidates]
         solutions = subset_sums([abs(m.amount_minor) for m in candidates], abs(one.amount_minor), work.policy)
         for positions in solutions:
             chosen = [candidates[p] for p in positions]

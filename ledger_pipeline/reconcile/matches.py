@@ -7,14 +7,15 @@ what they then don't sum to is its remainder. It is dissolved only when one of i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from ledger_pipeline.model.accounts import CLEARING_ROLES, DUE_ROLES
 from ledger_pipeline.reconcile import clearing, engine
 from ledger_pipeline.reconcile.clearing import Clearing, Standing
-from ledger_pipeline.reconcile.engine import Group, Match, Policy
+from ledger_pipeline.reconcile.engine import Group, Join, Match, Policy
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection, lock
 
@@ -28,7 +29,10 @@ class DecisionRefused(Exception):
 
 @dataclass(slots=True)
 class Ran:
-    """What a run appended; all zero when there was nothing new. `open` are members that no match uses."""
+    """What a run appended; all zero when there was nothing new. `open` are members of clearing accounts that no match uses.
+
+    `placed` are bank lines whose entries were moved to where their match, or the end of one, says that they belong.
+    """
 
     entity: str
     matched: int = 0
@@ -36,11 +40,12 @@ class Ran:
     joined: int = 0
     dissolved: int = 0
     open: int = 0
+    placed: int = 0
 
     @property
     def is_new(self) -> bool:
         """True when something was written."""
-        return bool(self.matched or self.suggested or self.joined or self.dissolved)
+        return bool(self.matched or self.suggested or self.joined or self.dissolved or self.placed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +83,142 @@ class Kept:
 
 # running -------------------------------------------------------------------------------------------------------------------
 
+Wanted = tuple[tuple[str, str], Match]
+"""A match, and the account (role, currency) that it is on."""
+
 
 def run(connection: Connection, entity: str, policy: Policy, run_id: str, at: datetime) -> Ran:
-    """Match what stands on an entity's clearing accounts, in the caller's transaction; one run at a time per entity."""
+    """Match what stands on an entity's accounts, in the caller's transaction; one run at a time per entity.
+
+    First what stands on one account; then bank lines that no rule knows with what is due and still open; then the rest of these lines with
+    each other, as transfers between own accounts. `placing.apply` then moves the lines to where their matches say that they belong.
+    """
     lock(connection, "reconcile", entity)
-    ran = Ran(entity)
+    work = _Run(connection, entity, policy, run_id, at, Ran(entity))
     gone = clearing.gone(connection, entity)
     for match_id, what in gone.items():
-        _end(connection, match_id, "dissolved", ENGINE, f"{what} is not on the account any more", run_id, at)
-    ran.dissolved = len(gone)
-    books = clearing.read(connection, entity)
-    rejected = _rejected(connection, entity)
-    suggested = {one.match_id: one for one in live(connection, entity, "suggested")}
-    standing = {(*one.account, one.id): one for one in books.free}
-    by_account: dict[tuple[str, str], list[Standing]] = defaultdict(list)
-    for one in books.free:
-        by_account[one.account].append(one)
-    wanted: list[tuple[tuple[str, str], Match]] = []
-    for account, members in sorted(by_account.items()):
+        work.end(match_id, f"{what} is not on the account any more")
+    work.books = clearing.read(connection, entity, roles=clearing.MATCHED_ROLES)
+    work.rejected = _rejected(connection, entity)
+    work.standing = {(*one.account, one.id): one for one in work.books.free}
+    work.match_accounts()
+    work.place_lines()
+    _keep(work)
+    return work.ran
+
+
+@dataclass
+class _Run:
+    """A run under way: what stands, what was found, what it will append."""
+
+    connection: Connection
+    entity: str
+    policy: Policy
+    run_id: str
+    at: datetime
+    ran: Ran
+    books: Clearing = field(init=False)
+    rejected: dict[tuple[str, str], frozenset[frozenset[str]]] = field(init=False)
+    standing: dict[tuple[str, str, str], Standing] = field(init=False)
+    wanted: list[Wanted] = field(default_factory=list)
+    used: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def end(self, match_id: int, why: str) -> None:
+        _end(self.connection, match_id, "dissolved", ENGINE, why, self.run_id, self.at)
+        self.ran.dissolved += 1
+
+    def match_accounts(self) -> None:
+        """Members of one account with each other."""
+        by_account: dict[tuple[str, str], list[Standing]] = defaultdict(list)
+        for one in self.books.free:
+            by_account[one.account].append(one)
+        for account, members in sorted(by_account.items()):
+            found = engine.match(
+                (one.as_member() for one in members),
+                self.policy,
+                groups=_groups(self.books, account),
+                rejected=self.rejected.get(account, frozenset()),
+            )
+            for match in found.matches:
+                self.add(account, match)
+            for join in found.joins:
+                self.join(account, join)
+            if account[0].partition(":")[0] in CLEARING_ROLES:
+                self.ran.open += len(found.open)
+
+    def place_lines(self) -> None:
+        """Bank lines that nobody knows: with what is due, then with each other. All accounts at once, so that a line is used once."""
+        by_currency: dict[str, list[Standing]] = defaultdict(list)
+        for line in clearing.unplaced(self.connection, self.entity):
+            by_currency[line.currency].append(line)
+        for currency, lines in sorted(by_currency.items()):
+            left = self._place(currency, lines, self._due(currency))
+            self._transfers(currency, left)
+
+    def _due(self, currency: str) -> dict[str, Standing]:
+        """What is open and due in a currency, by id; a record that is due on two accounts is left to people."""
+        found: dict[str, list[Standing]] = defaultdict(list)
+        for one in self.books.free:
+            is_due = one.role in DUE_ROLES and one.side == "left" and one.currency == currency
+            if is_due and (*one.account, one.id) not in self.used:
+                found[one.id].append(one)
+        return {id_: of[0] for id_, of in found.items() if len(of) == 1}
+
+    def _place(self, currency: str, lines: Sequence[Standing], due: Mapping[str, Standing]) -> list[Standing]:
+        """Lines that belong to what is due; returns the others."""
+        accounts = [(role, currency) for role in DUE_ROLES]
+        groups = {g.id: (account, g) for account in accounts for g in _groups(self.books, account)}
         found = engine.match(
-            (one.as_member() for one in members),
-            policy,
-            groups=_groups(books, account),
-            rejected=rejected.get(account, frozenset()),
+            (*(one.as_member(one.role) for one in due.values()), *(line.as_member() for line in lines)),
+            self.policy,
+            groups=[group for _, group in groups.values()],
+            rejected=frozenset[frozenset[str]]().union(*(self.rejected.get(a, frozenset()) for a in accounts)),
         )
-        wanted += [(account, one) for one in found.matches]
+        by_id = {line.id: line for line in lines}
+        taken: set[str] = set()
+        for one in found.matches:
+            roles = {due[id_].role for id_ in one.members if id_ in due}
+            if len(roles) != 1 or not any(id_ in by_id for id_ in one.members):
+                continue  # lines among themselves, or due amounts among themselves: not what is asked here
+            account = (roles.pop(), currency)
+            taken |= self._stand(account, (by_id[id_] for id_ in one.members if id_ in by_id))
+            self.add(account, one)
         for join in found.joins:
-            joining = [standing[(*account, id_)] for id_ in join.members]
-            _join(connection, int(join.group), joining, "; ".join(join.reasons), run_id, at)
-            ran.joined += len(join.members)
-        ran.open += len(found.open)
-    _keep(connection, entity, wanted, standing, suggested, ran, run_id, at)
-    return ran
+            account = groups[join.group][0]
+            taken |= self._stand(account, (by_id[id_] for id_ in join.members if id_ in by_id))
+            self.join(account, join)
+        return [line for line in lines if line.id not in taken]
+
+    def _transfers(self, currency: str, lines: Sequence[Standing]) -> None:
+        """One to one between two own accounts; what only coincides in amount and day is a suggestion."""
+        account = (clearing.TRANSFER_ROLE, currency)
+        halves = [line.as_transfer() for line in lines]
+        found = engine.match(
+            (half.as_member() for half in halves), self.policy, rejected=self.rejected.get(account, frozenset())
+        )
+        by_id = {half.id: half for half in halves}
+        for one in found.matches:
+            if one.kind == "scored":
+                self._stand(account, (by_id[id_] for id_ in one.members))
+                self.add(account, one)
+
+    def _stand(self, account: tuple[str, str], lines: Iterable[Standing]) -> set[str]:
+        """Lines as they will stand on the account; their ids."""
+        ids = set()
+        for line in lines:
+            self.standing[*account, line.id] = replace(line, role=account[0])
+            ids.add(line.id)
+        return ids
+
+    def add(self, account: tuple[str, str], one: Match) -> None:
+        self.wanted.append((account, one))
+        self.used.update((*account, id_) for id_ in one.members)
+
+    def join(self, account: tuple[str, str], join: Join) -> None:
+        joining = [self.standing[*account, id_] for id_ in join.members]
+        _join(self.connection, int(join.group), joining, "; ".join(join.reasons), self.run_id, self.at)
+        self.ran.joined += len(joining)
+        self.used.update((*account, id_) for id_ in join.members)
 
 
 def _groups(books: Clearing, account: tuple[str, str]) -> list[Group]:
@@ -127,39 +236,31 @@ def _groups(books: Clearing, account: tuple[str, str]) -> list[Group]:
     ]
 
 
-def _keep(
-    connection: Connection,
-    entity: str,
-    wanted: Sequence[tuple[tuple[str, str], Match]],
-    standing: dict[tuple[str, str, str], Standing],
-    suggested: dict[int, Kept],
-    ran: Ran,
-    run_id: str,
-    at: datetime,
-) -> None:
+def _keep(work: _Run) -> None:
     """Append what isn't there; a suggestion that isn't made any more is dissolved."""
-    asked = {(one.role, one.currency, frozenset(m.id for m in one.members)): id_ for id_, one in suggested.items()}
+    connection, entity, wanted = work.connection, work.entity, work.wanted
+    suggested = live(connection, entity, "suggested")
+    asked = {(one.role, one.currency, frozenset(m.id for m in one.members)): one.match_id for one in suggested}
     still = {
         asked[key]
         for account, one in wanted
         if not one.is_automatic and (key := (*account, frozenset(one.members))) in asked
     }
-    for match_id in sorted(set(suggested) - still):
-        _end(connection, match_id, "dissolved", ENGINE, "it is not suggested any more", run_id, at)
-        ran.dissolved += 1
+    for match_id in sorted({one.match_id for one in suggested} - still):
+        work.end(match_id, "it is not suggested any more")
     new = [
         (account, one) for account, one in wanted if one.is_automatic or (*account, frozenset(one.members)) not in asked
     ]
     ids = _next_ids(connection, len(new))
-    _insert_matches(connection, entity, list(zip(ids, new, strict=True)), run_id, at)
+    _insert_matches(connection, entity, list(zip(ids, new, strict=True)), work.run_id, work.at)
     rows = [
-        (match_id, one.connection, one.record, one.source_id, one.amount_minor, "", run_id, at)
+        (match_id, one.connection, one.record, one.source_id, one.amount_minor, "", work.run_id, work.at)
         for match_id, (account, found) in zip(ids, new, strict=True)
-        for one in (standing[(*account, id_)] for id_ in found.members)
+        for one in (work.standing[*account, id_] for id_ in found.members)
     ]
     frames.insert_rows(connection, "recon", "member", _MEMBER, rows)
-    ran.matched += sum(one.is_automatic for _, one in new)
-    ran.suggested += sum(not one.is_automatic for _, one in new)
+    work.ran.matched += sum(one.is_automatic for _, one in new)
+    work.ran.suggested += sum(not one.is_automatic for _, one in new)
 
 
 _MATCH = ("match_id", "entity", "role", "currency", "kind", "score", "reasons", "is_suggestion", "run_id", "made_at")

@@ -78,6 +78,8 @@ class _Delays:
         business, days = self.usual.get(one.role, (0, 0))
         if one.batch:
             return self.calendar.after(one.occurred_on, max(business + BANK_DAYS, TILL_DAYS))
+        if one.role == clearing.TRANSFER_ROLE:
+            return self.calendar.after(one.occurred_on, business + BANK_DAYS)
         if one.role.partition(":")[0] == "payout_in_transit":
             allowed = business + BANK_DAYS if one.side == "left" else CARD_DAYS
             return self.calendar.after(one.occurred_on, allowed)
@@ -148,6 +150,9 @@ class _Judge:
             return "refund pending", f"{what}: nothing went back yet"
         if self.through <= due:
             return "timing", f"expected until {due}"
+        if one.role == clearing.TRANSFER_ROLE:
+            missing: Cause = "payment missing" if one.side == "left" else "order missing"
+            return missing, f"{what}: no other own account shows it"
         if one.record not in _KNOWN or not self._is_other_side_connected(one):
             return "foreign", f"{what}: nothing that is connected books its other side"
         if one.side == "left":

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from ledger_pipeline.model.accounts import Account
+from ledger_pipeline.model.journal import fingerprints
 from ledger_pipeline.model.months import following_month
 from ledger_pipeline.store import frames, periods
 from ledger_pipeline.store.database import Connection, lock
@@ -649,3 +650,84 @@ def supersede_seen(connection: Connection, target: Target, first: date) -> None:
             "at": target.at,
         },
     )
+
+
+# moving a line -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An entry whose lines on one role belong on another."""
+
+    entry_id: int
+    from_role: str
+    to_role: str
+
+
+def move(connection: Connection, target: Target, moves: Sequence[Move]) -> Posted:
+    """Correct entries by the role of a line alone: a reversal and a replacement each, of the same payload, amounts, mapping and rule.
+
+    For entries of one currency, whose lines a rule makes in the order of role and currency: the replacement is what the rule would make.
+
+    What was corrected by somebody else meanwhile is left alone. Hold the connection's `post` lock.
+    """
+    result = Posted()
+    wanted = {one.entry_id: one for one in moves}
+    rows = connection.execute(
+        "SELECT entry_id FROM ledger.live_entry WHERE entry_id = ANY(%s) AND entity = %s AND connection = %s ORDER BY 1",
+        (list(wanted), target.entity, target.connection),
+    )
+    ids = [row[0] for row in rows]
+    if not ids:
+        return result
+    closed = closed_months(connection, target)
+    old_entries, old_lines = _reversals(connection, target, ids, closed)
+    new_entries, new_lines = _replaced(target, old_entries, old_lines, [wanted[id_] for id_ in ids], closed)
+    numbers = np.asarray(_reserve(connection, "ledger.entry_id_seq", 2 * len(ids)), np.int64)
+    counts = old_entries["line_count"].to_numpy()
+    entries = pa.concat_tables([old_entries, new_entries]).set_column(0, "entry_id", pa.array(numbers))
+    lines = pa.concat_tables([old_lines, new_lines])
+    lines = lines.set_column(0, "entry_id", pa.array(np.repeat(numbers, np.concatenate([counts, counts]))))
+    result.corrected = result.reversed = len(ids)
+    result.lines = lines.num_rows
+    result.batch_ids = [_append(connection, target, entries, lines)]
+    return result
+
+
+def _replaced(
+    target: Target, reversals: pa.Table, mirrored: pa.Table, moves: Sequence[Move], closed: set[date]
+) -> tuple[pa.Table, pa.Table]:
+    """The entries that the reversals (their lines `mirrored`) undo, with the moved roles and these roles' accounts."""
+    by_entry = {one.entry_id: one for one in moves}
+    posted_on = dict(
+        zip(by_entry, (first_open_day(d, closed) for d in reversals["occurred_on"].to_pylist()), strict=True)
+    )
+    rows = mirrored.to_pylist()
+    for row in rows:
+        one = by_entry[row["entry_id"]]
+        row |= {
+            "amount_minor": -row["amount_minor"],
+            "base_minor": -row["base_minor"],
+            "posted_on": posted_on[one.entry_id],
+        }
+        if row["role"] == one.from_role:
+            row |= {"role": one.to_role, "account": target.account_of(one.to_role)}
+    rows.sort(key=lambda row: (row["entry_id"], row["role"], row["currency"]))  # the order in which rules make lines
+    for number, row in enumerate(rows):
+        is_first = not number or rows[number - 1]["entry_id"] != row["entry_id"]
+        row["line_no"] = 1 if is_first else rows[number - 1]["line_no"] + 1
+    lines = pa.Table.from_pylist(rows, _LINES)
+    prints = fingerprints(
+        reversals["occurred_on"].combine_chunks(), lines, np.asarray(reversals["line_count"].to_numpy())
+    )
+    entries = [
+        row | {
+            "kind": "replacement",
+            "version": row["version"] + 1,
+            "posted_on": posted_on[one.entry_id],
+            "is_prior_period": posted_on[one.entry_id] != row["occurred_on"],
+            "fingerprint": print_,
+        }
+        for row, one, print_ in zip(reversals.to_pylist(), moves, prints.to_pylist(), strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(entries, _entry_schema()), lines

@@ -375,7 +375,7 @@ def test_an_unknown_entity_is_refused(office: Office) -> None:
 
 def test_what_the_currency_run_could_not_value_fails_its_check(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = closing.currency.Ran("acme", SEPTEMBER, not_revalued=["bank:x XOF"])
-    monkeypatch.setattr(closing.currency, "run", lambda *a: ran)
+    monkeypatch.setattr(closing_checks.currency_run, "missing", lambda *a: ran)
     with pytest.raises(NotClosed, match=r"currency_run_is_current: not revalued, .*: bank:x XOF$"):
         office.close()
 
