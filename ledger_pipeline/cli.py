@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ledger_pipeline.commands import categories as categories_commands
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
 from ledger_pipeline.commands import measures as measures_commands
@@ -46,6 +47,7 @@ app.command()(currency_commands.revalue)
 app.command()(statements_commands.statements)
 app.command("open-items")(reconcile_commands.open_items)
 reconcile_commands.reconcile.command()(statement_balance_commands.statements)
+reconcile_commands.reconcile.command()(categories_commands.rules)
 app.add_typer(reconcile_commands.reconcile, name="reconcile")
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)

@@ -46,7 +46,7 @@ def open_items(
 
 @reconcile.command()
 def run(entity: AnyEntity = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Match what stands on the clearing accounts now; a second run changes nothing."""
+    """Match what stands now, and move bank lines to where they belong; a second run changes nothing."""
     from ledger_pipeline.orchestration import reconciling
 
     runtime = runtime_of(config, entity=entity)
@@ -165,6 +165,7 @@ def _print_ran(done: Sequence[Ran]) -> None:
     for one in done:
         said = (
             f"{one.matched:,} matched, {one.suggested:,} suggested, {one.joined:,} joined, {one.dissolved:,} dissolved"
+            + (f", {one.placed:,} bank lines moved" if one.placed else "")
         )
         typer.echo(f"{one.entity}: {said if one.is_new else 'nothing new'}; {one.open:,} records are open")
 

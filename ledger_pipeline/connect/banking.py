@@ -6,32 +6,47 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ledger_pipeline.connect.convert import each, minor
 from ledger_pipeline.connect.mapping import Column, Converter, Report
+from ledger_pipeline.model.categories import categorise, first_fitting
 
 
 class Categorise(BaseModel):
-    """A rule for bank lines: the first one whose text occurs in the description (any case) says what the line is."""
+    """A rule for bank lines: the first one whose text occurs in the description (any case) says what the line is.
+
+    `examples` are descriptions that it must take; a configuration whose rules say otherwise isn't loaded.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    contains: str
+    contains: str = Field(min_length=1)
     role: str
     direction: Literal["in", "out", "both"] = "both"
+    examples: tuple[str, ...] = ()
 
 
-def categorise(description: str | None, is_in: bool, rules: Sequence[dict[str, str]]) -> str:
-    """The role of the other side of a bank line; unknown money in is unidentified, unknown money out uncategorised."""
-    text = (description or "").casefold()
-    for rule in rules:
-        if rule["contains"].casefold() in text and rule["direction"] in ("both", "in" if is_in else "out"):
-            return rule["role"]
-    return "unidentified_receipts" if is_in else "uncategorised_expense"
+def _take_their_examples(rules: tuple[Categorise, ...]) -> tuple[Categorise, ...]:
+    plain = [rule.model_dump() for rule in rules]
+    for number, rule in enumerate(rules):
+        for example in rule.examples:
+            taken = first_fitting(example, rule.direction != "out", plain)
+            if taken != number:
+                by = (
+                    "no rule takes it"
+                    if taken is None
+                    else f"rule {taken + 1} ({rules[taken].contains!r}) takes it first"
+                )
+                raise ValueError(f"rule {number + 1} ({rule.contains!r}): its example {example!r} isn't its own: {by}")
+    return rules
+
+
+Rules = Annotated[tuple[Categorise, ...], AfterValidator(_take_their_examples)]
+"""Rules in their order, each held against its examples."""
 
 
 def _role(sign: int, wire: Literal["number", "str"] = "number") -> Converter:

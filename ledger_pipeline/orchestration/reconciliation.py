@@ -1,17 +1,18 @@
 """Open items as an asset: every night the clearing accounts are matched, and what stays is shown by cause and by age."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import format_minor, from_minor
-from ledger_pipeline.orchestration import metadata, reconciling
+from ledger_pipeline.orchestration import categories, metadata, reconciling
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
 from ledger_pipeline.orchestration.reconciling import Position
 from ledger_pipeline.orchestration.resources import Ledger
+from ledger_pipeline.reconcile.categories import Taken
 from ledger_pipeline.reconcile.matches import Ran
 from ledger_pipeline.reports import charts
 
@@ -53,19 +54,23 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         day = max(date.fromisoformat(key) for key in context.partition_keys)
         ran = reconciling.run(runtime, config.entities, context.run.run_id)
         found = [reconciling.position(runtime, entity, day) for entity in config.entities]
-        yield dg.MaterializeResult(asset_key=KEY, metadata=_metadata(ran, found))
+        first = day - timedelta(days=categories.DAYS - 1)
+        taken = categories.counts(runtime, categories.banks(runtime), first, day)
+        yield dg.MaterializeResult(asset_key=KEY, metadata=_metadata(ran, found, taken))
         yield _ties(found)
         yield _alerts(found)
 
     return [reconcile]
 
 
-def _metadata(ran: Sequence[Ran], found: Sequence[Position]) -> Mapping[str, Any]:
+def _metadata(ran: Sequence[Ran], found: Sequence[Position], taken: Sequence[Taken]) -> Mapping[str, Any]:
     made: dict[str, Any] = {
         "dagster/row_count": sum(len(one.items) for one in found),
         "matched": sum(one.matched for one in ran),
         "suggested": sum(one.suggested for one in ran),
         "dissolved": sum(one.dissolved for one in ran),
+        "bank lines moved": sum(one.placed for one in ran),
+        "bank lines by rule": _by_rule(taken),
     }
     for one in found:
         made |= _of_entity(one)
@@ -93,6 +98,23 @@ def _of_entity(one: Position) -> Mapping[str, Any]:
         f"{one.entity}: by age": _chart(one, "open by age in days", one.by_age()),
         f"{one.entity}: open_base_minor": sum(item.base_minor for item in one.items),
     }
+
+
+def _by_rule(taken: Sequence[Taken]) -> dg.MarkdownMetadataValue:
+    """The last booking days of every bank connection: what said what the lines are."""
+    rows = [
+        {
+            "connection": one.connection,
+            "by": f"rule {one.number}" if one.number else {"match": "a match"}.get(one.by, "nothing"),
+            "contains": one.contains,
+            "role": one.role,
+            "lines": one.lines,
+            "in": format_minor(one.in_minor, one.currency) if one.in_minor else "",
+            "out": format_minor(one.out_minor, one.currency) if one.out_minor else "",
+        }
+        for one in taken
+    ]
+    return metadata.table(rows, ("connection", "by", "contains", "role", "lines", "in", "out"))
 
 
 def _chart(one: Position, title: str, sums: Mapping[str, int]) -> dg.MarkdownMetadataValue:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from ledger_pipeline.connect import banking, convert
-from ledger_pipeline.connect.banking import Categorise, categorise
+from ledger_pipeline.connect.banking import Categorise, Rules
 from ledger_pipeline.connect.mapping import Converter, Report, Settings
+from ledger_pipeline.model.categories import categorise
 
 MONDAY = datetime(2026, 10, 5, 12, tzinfo=UTC)
 LOOKUP = convert.lookup("states", {"paid": "captured", "void": "voided"})
@@ -107,6 +109,19 @@ RULES = [Categorise(contains=c, role=r, direction=d).model_dump() for c, r, d in
 )
 def test_the_first_categorisation_rule_that_fits_decides(description: str | None, is_in: bool, role: str) -> None:
     assert categorise(description, is_in, RULES) == role
+
+
+def test_a_rule_is_held_against_its_examples() -> None:
+    check = TypeAdapter(Rules).validate_python
+    rent = {"contains": "RENT", "role": "rent", "examples": ["RENT 214 WATER ST", "rental"]}
+    assert len(check([rent, {"contains": "CURRENT", "role": "meals"}])) == 2
+    with pytest.raises(
+        ValidationError,
+        match=r"rule 2 \('CURRENT'\): its example 'CURRENT CAFE' isn't its own: rule 1 \('RENT'\) takes it",
+    ):
+        check([rent, {"contains": "CURRENT", "role": "meals", "examples": ["CURRENT CAFE"]}])
+    with pytest.raises(ValidationError, match="no rule takes it"):
+        check([{"contains": "RENT", "role": "rent", "examples": ["LEASE"]}])
 
 
 def test_the_sign_of_a_line_says_whether_money_came_in() -> None:

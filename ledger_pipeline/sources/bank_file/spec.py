@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ledger_pipeline.connect.banking import Categorise
+from ledger_pipeline.connect.banking import Rules
 from ledger_pipeline.connect.files import check_pattern
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.sources.bank_file.mapping import MAPPINGS
@@ -28,7 +28,7 @@ class BankFileOptions(Options):
     accounts: dict[str, str] = Field(
         default={}, description="The bank's account number or IBAN → account id, where they shall differ."
     )
-    categorise: tuple[Categorise, ...] = ()
+    categorise: Rules = ()
 
 
 SOURCE = Source(

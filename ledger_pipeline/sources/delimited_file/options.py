@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ledger_pipeline.connect.banking import Categorise
+from ledger_pipeline.connect.banking import Rules
 from ledger_pipeline.connect.files import check_pattern
 from ledger_pipeline.connect.source import Options
 from ledger_pipeline.model.money import DIGITS
@@ -200,7 +200,7 @@ class DelimitedFileOptions(Options):
     )
     sheet: str | None = Field(None, description="Of an Excel file; its first one otherwise.")
     map: Annotated[SaleMap | BankMap, Field(discriminator="record")]
-    categorise: tuple[Categorise, ...] = ()
+    categorise: Rules = ()
 
     @field_validator("encoding")
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import BodyKeys
-from ledger_pipeline.connect.banking import Categorise
+from ledger_pipeline.connect.banking import Rules
 from ledger_pipeline.connect.client import Client
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
@@ -26,7 +26,7 @@ class PlaidOptions(Options):
     secret: SecretStr
     access_token: SecretStr = Field(description="The item's access token.")
     base_url: str = "https://production.plaid.com"
-    categorise: tuple[Categorise, ...] = ()
+    categorise: Rules = ()
 
 
 def connect(connection: str, options: PlaidOptions) -> Client:
