@@ -343,7 +343,7 @@ def print_fates(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_trace(found: dict[str, Any]) -> None:
-    """Versions, then entries with their lines, then the newest payload."""
+    """Versions, then entries with their lines, then matches, then the newest payload."""
     for version in found["versions"]:
         typer.echo(
             f"raw {version['raw_id']}  {version['connection']}/{version['stream']} {version['source_id']}  pulled for {version['sync_date']}"
@@ -364,6 +364,12 @@ def print_trace(found: dict[str, Any]) -> None:
             typer.echo(
                 f"  {side} {line['account']} {line['role']:<40} {from_minor(abs(line['amount_minor']), line['currency']):>14,} {line['currency']}"
             )
+    for one in found["matches"]:
+        typer.echo(
+            f"\n{'match' if one['state'] == 'matched' else 'suggestion'} {one['match_id']}  {one['role']} {one['currency']}  "
+            f"{one['kind']}, score {one['score']}, decided by {one['decided_by']}\n"
+            f"  {'; '.join(one['reasons'])}\n  with {', '.join(one['others'] or ())}"
+        )
     newest = next((v for v in reversed(found["versions"]) if v.get("payload") is not None), None)
     if newest:
         typer.echo(f"\npayload of raw {newest['raw_id']}:\n{json.dumps(newest['payload'], indent=2)}")

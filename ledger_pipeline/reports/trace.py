@@ -11,7 +11,7 @@ from ledger_pipeline.store.database import Connection
 def trace(
     connection: Connection, source_id: str, name: str | None = None, *, with_payload: bool = True
 ) -> dict[str, Any]:
-    """Landed versions with their fates, quarantine, and entries with lines, of a record by its source id (or its origin's).
+    """Landed versions with their fates, quarantine, entries with lines, and matches, of a record by its source id (or its origin's).
 
     Sensitive payloads are stored encrypted and come back so.
     """
@@ -61,7 +61,30 @@ def trace(
         version["quarantine"] = [q for q in quarantine if q["raw_id"] == version["raw_id"]]
         if version["payload"] is not None:
             version["payload"] = json.loads(version["payload"], parse_float=str)
-    return {"source_id": source_id, "versions": versions, "entries": entries}
+    return {
+        "source_id": source_id,
+        "versions": versions,
+        "entries": entries,
+        "matches": _matches(connection, arguments),
+    }
+
+
+def _matches(connection: Connection, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the record is matched with, and why; suggestions, too."""
+    return _rows(
+        connection,
+        """
+        SELECT l.match_id, l.entity, l.role, l.currency, l.kind, l.score, l.reasons, l.state, l.decided_by, l.made_at,
+               (SELECT array_agg(format('%%s/%%s/%%s', o.connection, o.record, o.source_id) ORDER BY o.connection, o.record, o.source_id)
+                  FROM recon.member o
+                 WHERE o.match_id = l.match_id
+                   AND (o.connection, o.record, o.source_id) IS DISTINCT FROM (m.connection, m.record, m.source_id)) AS others
+          FROM recon.live_match l JOIN recon.member m USING (match_id)
+         WHERE m.source_id = %(id)s AND (%(connection)s::text IS NULL OR m.connection = %(connection)s)
+         ORDER BY l.match_id
+        """,
+        arguments,
+    )
 
 
 def _rows(connection: Connection, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
