@@ -74,8 +74,8 @@ def apply(connection: Connection, entity: str, target_of: Callable[[str], Target
         _STANDING, {"entity": entity, "roles": roles, "record": RECORD}
     ):
         found[name].append(Move(entry_id, role, belongs))
-    moved = 0
-    for name, moves in sorted(found.items()):
+    for name in sorted(
+        found
+    ):  # all before the first entry: whoever posts holds its own and then waits for the entity's chain
         lock(connection, "post", name)
-        moved += posting.move(connection, target_of(name), moves).corrected
-    return moved
+    return sum(posting.move(connection, target_of(name), moves).corrected for name, moves in sorted(found.items()))

@@ -11,7 +11,7 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from ledger_pipeline_tests.bench import baseline, history, matching, plain_text, requests_made
+from ledger_pipeline_tests.bench import baseline, history, matching, plain_text, reconciled, requests_made
 from ledger_pipeline_tests.bench.company import Ran
 from ledger_pipeline_tests.bench.machine import Machine, seconds_of
 from ledger_pipeline_tests.bench.table import Row, judged, mb, seconds, unmeasured
@@ -146,6 +146,11 @@ def reconciliation(machine: Machine, sizes: Sizes) -> list[Row]:
     return matching.rows(sizes.bank_lines, sizes.runs)
 
 
+def company_reconciled(machine: Machine, sizes: Sizes) -> list[Row]:
+    """Row 10b: through the books, against the company's truth."""
+    return reconciled.rows(machine, (40, 400), sizes.runs)
+
+
 def not_yet(machine: Machine, sizes: Sizes) -> list[Row]:
     """Rows of the table whose subject doesn't exist or whose counterpart isn't set up."""
     return [
@@ -155,4 +160,4 @@ def not_yet(machine: Machine, sizes: Sizes) -> list[Row]:
     ]  # fmt: skip
 
 
-ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, reconciliation, not_yet)
+ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, reconciliation, company_reconciled, not_yet)

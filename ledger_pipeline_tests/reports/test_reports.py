@@ -73,4 +73,4 @@ def test_a_record_is_traced_from_its_entry_to_its_payload(company: FakeCompany) 
     ]
     assert refused["versions"][0]["payload"] is None
     assert refused["versions"][0]["quarantine"][0]["path"] in ("$.total", "$")
-    assert unknown == {"source_id": "o1", "versions": [], "entries": []}
+    assert unknown == {"source_id": "o1", "versions": [], "entries": [], "matches": []}
