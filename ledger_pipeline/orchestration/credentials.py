@@ -83,7 +83,8 @@ def environment_of(config: LedgerConfig, found: list[Sign]) -> Environment | Non
 def refuse_mixed(config: LedgerConfig, name: str, options: Mapping[str, Any]) -> list[str]:
     """Why a connection with these resolved options may not be used here."""
     own = signs(config, name, options)
-    return mixed(config, own if config.environment else [*own, *visible_signs(config)])
+    is_alone = config.environment is not None or not config.connections[name].is_enabled
+    return mixed(config, own if is_alone else [*own, *visible_signs(config)])
 
 
 def shared(config: LedgerConfig, resolved: Mapping[str, Mapping[str, Any]]) -> list[str]:

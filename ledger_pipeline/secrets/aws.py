@@ -28,21 +28,21 @@ class Manager:
     def fetch(self, reference: Reference, version: Version) -> Document | None:
         """The secret's text, or its fields where it is a JSON object; None where there is no previous version."""
         client = self._client(reference)
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore import exceptions
 
         try:
             answer = client.get_secret_value(SecretId=reference.place, VersionStage=_STAGES[version])
-        except ClientError as error:
+        except exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             if version == "previous" and code == "ResourceNotFoundException":
                 return None
             message = f"AWS Secrets Manager refuses it ({code})"
             raise SecretError(reference, message, is_transient=code in _TRANSIENT or status >= 500) from None
-        except HTTPClientError as error:
+        except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
             message = f"AWS Secrets Manager was not reached ({type(error).__name__})"
             raise SecretError(reference, message, is_transient=True) from None
-        except BotoCoreError as error:
+        except exceptions.BotoCoreError as error:
             raise SecretError(reference, f"boto3 isn't set up for it ({type(error).__name__})") from None
         return _document(reference, answer)
 

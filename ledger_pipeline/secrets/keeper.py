@@ -61,10 +61,13 @@ class Keeper:
         managers: Mapping[str, Manager] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._environment = environment
-        self._managers: Mapping[str, Manager] = managers or {"aws": aws.Manager(), "vault": vault.Manager(environment)}
-        self._clock = clock
+        self._environment, self._clock, self._given = environment, clock, managers
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: no value, no open connection, no lock that another thread held when a process was forked."""
         self._lock = threading.RLock()
+        self._managers = self._given or {"aws": aws.Manager(), "vault": vault.Manager(self._environment)}
         self._kept: dict[tuple[str, str, bool, Version], _Kept] = {}
         self._failed: dict[tuple[str, str, bool, Version], _Failed] = {}
 
@@ -138,9 +141,4 @@ def _field(reference: Reference, document: Document | None) -> str:
 keeper = Keeper()
 
 
-def _in_a_child() -> None:
-    """Neither a lock that another thread held at the fork nor an open connection is shared with the parent."""
-    keeper.__init__()  # type: ignore[misc]
-
-
-os.register_at_fork(after_in_child=_in_a_child)
+os.register_at_fork(after_in_child=keeper.forget)
