@@ -40,7 +40,7 @@ from ledger_pipeline.connect.errors import (
 )
 from ledger_pipeline.connect.limits import Limit, RateLimit
 from ledger_pipeline.connect.paging import Change, Fetch, absolute
-from ledger_pipeline.connect.redact import Redactor
+from ledger_pipeline.connect.redact import Redactor, process_wide, without_people
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ConnectError)
@@ -53,7 +53,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _CHUNK = 1 << 16
 _RETRY_AFTER = Retry(retry_after_max=10**9)
-_URLLIB3_FILTER = Redactor()  # urllib3 logs every path with its query at DEBUG
+_URLLIB3_FILTER = process_wide  # urllib3 logs every path with its query at DEBUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class Response:
 
     def excerpt(self, length: int = 500) -> str:
         """The start of the body, redacted."""
-        return self._redactor(self.json_bytes[: 4 * length].decode(errors="replace"))[:length]
+        return without_people(self._redactor(self.json_bytes[: 4 * length].decode(errors="replace")))[:length]
 
     def fault(self, error: type[E], message: str, **more: Any) -> E:
         """An error about this answer; the message is redacted."""
         return error(
             self.connection,
-            self._redactor(message),
+            without_people(self._redactor(message)),
             method=self.request.method,
             url=self._redactor(self.url),
             attempts=self.attempts,

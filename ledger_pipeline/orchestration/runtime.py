@@ -17,6 +17,7 @@ from ledger_pipeline.config import ConfigError, LedgerConfig
 from ledger_pipeline.connect import fx
 from ledger_pipeline.connect.errors import ConnectError
 from ledger_pipeline.connect.mapping import Plan, Settings
+from ledger_pipeline.connect.redact import remember
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.routing import Route
@@ -195,6 +196,7 @@ class Runtime:
                     for e in error.errors()
                 ]
             ) from None
+        remember(str(given[name]) for name in source.options.secret_names() if given.get(name))
         if mistakes := credentials.refuse_mixed(self.config, name, given):
             raise ConfigError(mistakes)
         return Link(

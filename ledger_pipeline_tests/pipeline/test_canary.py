@@ -47,37 +47,37 @@ DECLARED = {
 }
 """Columns that may hold personal data (docs/secrets.md says the same). No column may hold a secret."""
 
-CONFIG = f"""\
+CONFIG = """\
 environment: sandbox
-database_url: {{database}}
-data_folder: {{folder}}/data
+database_url: {database}
+data_folder: {folder}/data
 entities:
-  acme: {{{{name: Acme, base_currency: USD, time_zone: UTC}}}}
+  acme: {{name: Acme, base_currency: USD, time_zone: UTC}}
 connections:
-  stripe_ok: {{{{entity: acme, source: stripe, base_url: {{url}}/stripe_ok, api_key: "${{{{STRIPE_OK}}}}"}}}}
-  stripe_refused: {{{{entity: acme, source: stripe, base_url: {{url}}/refused, api_key: "${{{{file:{{folder}}/stripe_refused}}}}"}}}}
-  stripe_down: {{{{entity: acme, source: stripe, base_url: {{url}}/down, api_key: "${{{{STRIPE_DOWN}}}}"}}}}
-  stripe_away: {{{{entity: acme, source: stripe, base_url: {{url}}/away, api_key: "${{{{STRIPE_AWAY}}}}"}}}}
-  shop: {{{{entity: acme, source: shopify, shop_url: {{url}}/shop, access_token: "${{{{SHOP_TOKEN}}}}"}}}}
+  stripe_ok: {{entity: acme, source: stripe, base_url: {url}/stripe_ok, api_key: "${{STRIPE_OK}}"}}
+  stripe_refused: {{entity: acme, source: stripe, base_url: {url}/refused, api_key: "${{file:{folder}/stripe_refused}}"}}
+  stripe_down: {{entity: acme, source: stripe, base_url: {url}/down, api_key: "${{STRIPE_DOWN}}"}}
+  stripe_away: {{entity: acme, source: stripe, base_url: {url}/away, api_key: "${{STRIPE_AWAY}}"}}
+  shop: {{entity: acme, source: shopify, shop_url: {url}/shop, access_token: "${{SHOP_TOKEN}}"}}
   plaid:
     entity: acme
     source: plaid
-    base_url: {{url}}/plaid
-    client_id: "${{{{PLAID_CLIENT}}}}"
-    secret: "${{{{PLAID_SECRET}}}}"
-    access_token: "${{{{PLAID_TOKEN}}}}"
-  bank: {{{{entity: acme, source: bank_file, folder: {{folder}}/inbox/bank}}}}
+    base_url: {url}/plaid
+    client_id: "${{PLAID_CLIENT}}"
+    secret: "${{PLAID_SECRET}}"
+    access_token: "${{PLAID_TOKEN}}"
+  bank: {{entity: acme, source: bank_file, folder: {folder}/inbox/bank}}
   stall:
     entity: acme
     source: delimited_file
-    folder: {{folder}}/inbox/stall
+    folder: {folder}/inbox/stall
     map:
       record: sale
       group_by: no
-      columns: {{{{occurred_at: {{{{column: at}}}}, quantity: n, unit_price: price, gateway: paid_by, title: what}}}}
+      columns: {{occurred_at: {{column: at}}, quantity: n, unit_price: price, gateway: paid_by, title: what}}
       currency: currency
 alerts:
-  webhook_url: {{url}}/alerts/${{{{HOOK}}}}
+  webhook_url: {url}/alerts/${{HOOK}}
 """
 
 
@@ -87,7 +87,14 @@ alerts:
 def charge(number: int, **odd: Any) -> dict[str, Any]:
     """A balance transaction with the customer behind it."""
     person = {"name": NAME, "email": EMAIL, "phone": PHONE, "address": {"line1": STREET}}
-    source = {"id": f"ch_{number}", "object": "charge", "amount": 1000, "currency": "usd", "billing_details": person, "metadata": {}}
+    source = {
+        "id": f"ch_{number}",
+        "object": "charge",
+        "amount": 1000,
+        "currency": "usd",
+        "billing_details": person,
+        "metadata": {},
+    }
     return {
         "id": f"txn_{number}", "object": "balance_transaction", "amount": 1000, "fee": 59, "net": 941, "currency": "usd",
         "type": "charge", "reporting_category": "charge", "created": 1791201600 + number, "description": f"Order for {NAME}, {EMAIL}",
@@ -103,15 +110,30 @@ def line(number: int, **odd: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-CHARGES = [charge(1), charge(2, currency=NAME), charge(3, type=EMAIL), charge(4, amount=PHONE), charge(5, type=NAME.split()[0].lower())]
+CHARGES = [
+    charge(1),
+    charge(2, currency=NAME),
+    charge(3, type=EMAIL),
+    charge(4, amount=PHONE),
+    charge(5, type=NAME.split()[0].lower()),
+]
 LINES = [line(1), line(2, iso_currency_code=IBAN), line(3, date=f"{NAME}, {STREET}"), line(4, date=PHONE)]
-ACCOUNTS = [{"account_id": "acc1", "balances": {"current": 12.5, "iso_currency_code": "USD", "unofficial_currency_code": None}}]
+ACCOUNTS = [
+    {"account_id": "acc1", "balances": {"current": 12.5, "iso_currency_code": "USD", "unofficial_currency_code": None}}
+]
 
 
 def answer(path: str, headers: dict[str, str], body: str) -> tuple[int, Any, dict[str, str]]:
     """(status, JSON, headers); systems that fail say all that they were told, and about whom."""
     told = f"{headers.get('Authorization', '')} {headers.get('X-Shopify-Access-Token', '')} {body}"
-    echo = {"error": {"message": f"it fails for {EMAIL} {IBAN} {PHONE}", "api_key": told, "told": told, "url": f"{path}?api_key={told}"}}
+    echo = {
+        "error": {
+            "message": f"it fails for {EMAIL} {IBAN} {PHONE}",
+            "api_key": told,
+            "told": told,
+            "url": f"{path}?api_key={told}",
+        }
+    }
     system, what = path.split("/")[1], path.rpartition("/")[2].partition("?")[0]
     if system == "stripe_ok":
         return 200, {"data": CHARGES if what == "balance_transactions" else [], "has_more": False}, {}
@@ -120,7 +142,15 @@ def answer(path: str, headers: dict[str, str], body: str) -> tuple[int, Any, dic
     if system == "plaid":
         return 200, {"accounts": ACCOUNTS}, {}
     if system == "shop":
-        return 200, {"errors": [{"message": f"token {told} of {EMAIL}", "path": ["orders"], "extensions": {"code": "ACCESS_DENIED"}}]}, {}
+        return (
+            200,
+            {
+                "errors": [
+                    {"message": f"token {told} of {EMAIL}", "path": ["orders"], "extensions": {"code": "ACCESS_DENIED"}}
+                ]
+            },
+            {},
+        )
     if system == "away":
         return 302, echo, {"Location": f"http://localhost:9/{told.split()[-1]}?token={told.split()[-1]}"}
     return {"refused": 401, "down": 500, "alerts": 200}[system], echo, {"X-Echo": told.strip().replace("\n", "")}
@@ -189,16 +219,28 @@ def deliver(folder: Path) -> None:
 </Stmt></BkToCstmrStmt></Document>"""
     (folder / "inbox" / "bank" / f"{DAY}.xml").write_text(text)
     (folder / "inbox" / "bank" / f"{DAY}-amount.xml").write_text(text.replace('"USD">5', f'"USD">{NAME}'))
-    (folder / "inbox" / "bank" / f"{DAY}-date.xml").write_text(text.replace(f"<BookgDt><Dt>{DAY}", f"<BookgDt><Dt>{STREET}"))
+    (folder / "inbox" / "bank" / f"{DAY}-date.xml").write_text(
+        text.replace(f"<BookgDt><Dt>{DAY}", f"<BookgDt><Dt>{STREET}")
+    )
     (folder / "inbox" / "bank" / f"{DAY}-odd.xml").write_text(f"{NAME} {IBAN}")
     (folder / "inbox" / "bank" / f"{DAY}.ofx").write_text(f"OFXHEADER:100\nDATA:OFXSGML\n\n<OFX><{NAME}>{IBAN}</OFX>")
     good = [f"{n},{DAY}T10:00:00+00:00,1,2.00,cash,Print for {NAME},USD" for n in range(20)]
-    odd = ["{},{}T10:00:00+00:00,1,2.00,cash,x,USD", "{},{}T10:00:00+00:00,1,{name},cash,x,USD", "{},{}T10:00:00+00:00,{email},2.00,cash,x,USD"]
-    odd += ["{},{name},1,2.00,cash,x,USD", "{},{}T10:00:00+00:00,1,2.00,cash,x,{name}", "{},{}T10:00:00+00:00,1,2.00,{phone},x,USD,more"]
+    odd = [
+        "{},{}T10:00:00+00:00,1,2.00,cash,x,USD",
+        "{},{}T10:00:00+00:00,1,{name},cash,x,USD",
+        "{},{}T10:00:00+00:00,{email},2.00,cash,x,USD",
+    ]
+    odd += [
+        "{},{name},1,2.00,cash,x,USD",
+        "{},{}T10:00:00+00:00,1,2.00,cash,x,{name}",
+        "{},{}T10:00:00+00:00,1,2.00,{phone},x,USD,more",
+    ]
     odd += ["{},{}T10:00:00+00:00,1,{iban},cash,x,USD", "{},{}T10:00:00+00:00,1,{street},cash,x,USD"]
     who = {"name": NAME, "email": EMAIL, "phone": PHONE, "iban": IBAN, "street": STREET}
     bad = [text.format(n, DAY, **who) for n, text in enumerate(odd, 30)]
-    (folder / "inbox" / "stall" / f"{DAY}.csv").write_text("\n".join(["no,at,n,price,paid_by,what,currency", *good, *bad]) + "\n")
+    (folder / "inbox" / "stall" / f"{DAY}.csv").write_text(
+        "\n".join(["no,at,n,price,paid_by,what,currency", *good, *bad]) + "\n"
+    )
 
 
 # where it is looked for --------------------------------------------------------------------------------------------------
@@ -222,7 +264,9 @@ def in_database(name: str, database: Database, declared: frozenset[str] = frozen
     with psycopg.connect(database.url, autocommit=True) as connection:
         for schema, table, column in connection.execute(_TEXTS).fetchall():
             place = f"{schema}.{table}.{column}"
-            query = sql.SQL("SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL").format(sql.Identifier(column), sql.Identifier(schema, table))
+            query = sql.SQL("SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL").format(
+                sql.Identifier(column), sql.Identifier(schema, table)
+            )
             for (text,) in connection.execute(query):
                 plain = bytes.fromhex(text[2:]).decode(errors="replace") if text.startswith("\\x") else text
                 for canary in CANARY.findall(plain):
@@ -234,7 +278,11 @@ def in_database(name: str, database: Database, declared: frozenset[str] = frozen
 def in_folder(folder: Path) -> set[str]:
     """Every file below."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {one for path in files for one in in_text(str(path.relative_to(folder)), path.read_bytes().decode(errors="replace"))}
+    return {
+        one
+        for path in files
+        for one in in_text(str(path.relative_to(folder)), path.read_bytes().decode(errors="replace"))
+    }
 
 
 @dataclass
@@ -293,7 +341,9 @@ def office(tmp_path: Path, database: Database, systems: Systems, monkeypatch: py
         monkeypatch.setenv(name, value)
     (tmp_path / "stripe_refused").write_text(SECRETS["STRIPE_REFUSED"] + "\n")
     (tmp_path / "stripe_refused").chmod(0o400)
-    text = CONFIG.format(folder=tmp_path, url=systems.url, database="{database}").replace("{database}", with_password(database))
+    text = CONFIG.format(folder=tmp_path, url=systems.url, database="{database}").replace(
+        "{database}", with_password(database)
+    )
     (tmp_path / "ledger.yaml").write_text(text)
     deliver(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -312,10 +362,14 @@ def office(tmp_path: Path, database: Database, systems: Systems, monkeypatch: py
 def refuse_people(database: Database) -> None:
     """From now on PostgreSQL refuses rows with the name in them, and says the whole row."""
     with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute(f"ALTER TABLE staging.bank_transaction ADD CHECK (description NOT LIKE '%{NAME}%') NOT VALID")
+        connection.execute(
+            f"ALTER TABLE staging.bank_transaction ADD CHECK (description NOT LIKE '%{NAME}%') NOT VALID"
+        )
 
 
-def test_no_secret_and_no_personal_datum_leaves_the_declared_columns(office: Office, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_secret_and_no_personal_datum_leaves_the_declared_columns(
+    office: Office, capfd: pytest.CaptureFixture[str]
+) -> None:
     failed = {ran.connection for ran in office.book() if not ran.is_success}
     assert failed == {"stripe_refused", "stripe_down", "stripe_away", "shop", "stall"}
     refuse_people(office.database)
@@ -331,6 +385,7 @@ def test_no_secret_and_no_personal_datum_leaves_the_declared_columns(office: Off
         assert row[0] >= 10  # the planted mapping faults were met
         assert row[1] == 4
     assert len(office.systems.alerts) == len(failed) + len(again)
+    Path("/tmp/leaks.txt").write_text("\n".join(office.leaks()))
     assert office.leaks() == []
     prove_that_leaks_are_found(office)
 
@@ -338,7 +393,10 @@ def test_no_secret_and_no_personal_datum_leaves_the_declared_columns(office: Off
 def prove_that_leaks_are_found(office: Office) -> None:
     """A leak in each place is named."""
     with psycopg.connect(office.database.url, autocommit=True) as connection:
-        connection.execute("UPDATE ops.quarantine SET reason = %s WHERE quarantine_id = (SELECT min(quarantine_id) FROM ops.quarantine)", (EMAIL,))
+        connection.execute(
+            "UPDATE ops.quarantine SET reason = %s WHERE quarantine_id = (SELECT min(quarantine_id) FROM ops.quarantine)",
+            (EMAIL,),
+        )
         connection.execute("UPDATE staging.bank_transaction SET bank_role = %s", (SECRETS["PLAID_TOKEN"],))
     with psycopg.connect(office.dagster.url, autocommit=True) as connection:
         connection.execute("UPDATE run_tags SET value = %s WHERE id = (SELECT max(id) FROM run_tags)", (IBAN,))
@@ -347,7 +405,15 @@ def prove_that_leaks_are_found(office: Office) -> None:
     office.printed.append(NAME)
     office.systems.alerts.append(PHONE)
     found = " ".join(office.leaks())
-    for expected in ("books ops.quarantine.reason", "staging.bank_transaction.bank_role", "dagster public.run_tags.value", "step.err", "log: sk_test", "output: Zeb", "alert: +44"):
+    for expected in (
+        "books ops.quarantine.reason",
+        "staging.bank_transaction.bank_role",
+        "dagster public.run_tags.value",
+        "step.err",
+        "log: sk_test",
+        "output: Zeb",
+        "alert: +44",
+    ):
         assert expected in found
 
 
