@@ -395,7 +395,7 @@ def prove_that_leaks_are_found(office: Office) -> None:
             "UPDATE ops.quarantine SET reason = %s WHERE quarantine_id = (SELECT min(quarantine_id) FROM ops.quarantine)",
             (EMAIL,),
         )
-        connection.execute("UPDATE staging.bank_transaction SET bank_role = %s", (SECRETS["PLAID_TOKEN"],))
+        connection.execute("UPDATE staging.processor_transaction SET role = %s", (SECRETS["PLAID_TOKEN"],))
     with psycopg.connect(office.dagster.url, autocommit=True) as connection:
         connection.execute("UPDATE run_tags SET value = %s WHERE id = (SELECT max(id) FROM run_tags)", (IBAN,))
     (office.folder / "data" / "step.err").write_text(STREET)
@@ -405,7 +405,7 @@ def prove_that_leaks_are_found(office: Office) -> None:
     found = " ".join(office.leaks())
     for expected in (
         "books ops.quarantine.reason",
-        "staging.bank_transaction.bank_role",
+        "staging.processor_transaction.role",
         "dagster public.run_tags.value",
         "step.err",
         "log: sk_test",

@@ -36,7 +36,7 @@ class StripeOptions(Options):
 
     tells: ClassVar = {
         "api_key": by_prefix(live=("sk_live_", "rk_live_"), test=("sk_test_", "rk_test_")),
-        "base_url": by_host(live=("api.stripe.com",)),
+        "base_url": by_host(),  # api.stripe.com serves live and test keys
     }
 
 
