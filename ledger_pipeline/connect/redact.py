@@ -37,7 +37,7 @@ _PERSONAL = (
     re.compile(r"(?<![\w.])(?:\+|%2B)\d[\d ()/-]{6,}\d"),  # international telephone numbers
 )
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_QUOTED = re.compile(r"(?<!\w)'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _FIGURE = re.compile(r"[-+]?[\d.,' \u00a0]+%?")
 _CODE = re.compile(r"[A-Z]{1,4}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[a-z][a-z0-9_.-]{0,39}|\d[\w.,]{0,8}|NaN")
 _MOMENT = re.compile(r"\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ][\d:.]+(?:Z|[+-][\d:]+)?)?|\d{1,2}:\d{2}[\d:.]*")

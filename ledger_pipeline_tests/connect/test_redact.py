@@ -207,6 +207,7 @@ def test_a_short_secret_does_not_scramble_everything():
         ("'Jane Doe' is no number", "'***' is no number"),
         ('"Jane O\'Brien" is no number', "'***' is no number"),
         ("'Jane' is no number", "'***' is no number"),
+        ("an entry's status is 'Jane Doe'", "an entry's status is '***'"),
         ("'07700900461' is no date", "'***' is no date"),
         ("line 3: '4111 1111 1111 1111' is no date", "line 3: '***' is no date"),
         ("'jane@example.org' is no code", "'***' is no code"),
