@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ledger_pipeline.config import ConfigError
 from ledger_pipeline.model.money import from_minor
 
 if TYPE_CHECKING:
+    from ledger_pipeline.orchestration.credentials import Sign
     from ledger_pipeline.orchestration.nights import Ran
     from ledger_pipeline.orchestration.runtime import Runtime
     from ledger_pipeline.reports.export import Format
@@ -434,6 +436,7 @@ def write_journal(runtime: Runtime, form: Format, entity: str | None, output: Pa
 def check_config(file: Path | None) -> tuple[list[str], dict[str, Any]]:
     """Every mistake in the file and in the connections' options."""
     from ledger_pipeline import config as configuration
+    from ledger_pipeline.orchestration import credentials
     from ledger_pipeline.orchestration.runtime import Runtime
 
     path = file or configuration.find()
@@ -441,14 +444,35 @@ def check_config(file: Path | None) -> tuple[list[str], dict[str, Any]]:
         runtime = Runtime.from_file(path)
     except ConfigError as error:
         return error.mistakes, {"file": str(path)}
-    mistakes: list[str] = []
-    for name in runtime.config.connections:
-        try:
-            runtime.link(name)
-        except ConfigError as error:
-            mistakes += [f"{path}: {mistake}" for mistake in error.mistakes]
-    return mistakes, {
+    mistakes, found = _check_connections(runtime)
+    return [f"{path}: {mistake}" for mistake in mistakes], {
         "file": str(path),
+        "environment": credentials.environment_of(runtime.config, found),
         "entities": len(runtime.config.entities),
         "connections": len(runtime.config.connections),
     }
+
+
+def _check_connections(runtime: Runtime) -> tuple[list[str], list[Sign]]:
+    """Every mistake in the connections' options and secrets, each once; and what the credentials tell about their accounts."""
+    from ledger_pipeline import config as configuration
+    from ledger_pipeline.orchestration import credentials
+
+    mistakes: list[str] = []
+    resolved: dict[str, dict[str, Any]] = {}
+    found: list[Sign] = []
+    for name, connection in runtime.config.connections.items():
+        try:
+            resolved[name] = runtime.resolved(name)
+            runtime.link(name)
+        except ConfigError as error:
+            mistakes += error.mistakes
+        if connection.is_enabled:
+            found += credentials.signs(runtime.config, name, resolved.get(name, {}))
+    mistakes += [*credentials.mixed(runtime.config, found), *credentials.shared(runtime.config, resolved)]
+    for key in ("database_url", "alerts.webhook_url", "rates.url"):
+        try:
+            configuration.resolve(attrgetter(key)(runtime.config))
+        except ConfigError as error:
+            mistakes += [f"{key}: {mistake}" for mistake in error.mistakes]
+    return list(dict.fromkeys(mistakes)), found

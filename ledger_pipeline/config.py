@@ -1,12 +1,11 @@
 """ledger.yaml: entities, connections, chart, schedule. A mistake is named by file, line and key, with the values that are known.
 
-Loading reads the file only. `${NAME}` and `${NAME:-default}` are replaced when a connection's options are asked for, so that secrets are
+Loading reads the file only. References (`${NAME}`, `${vault:…}`) are replaced when a connection's options are asked for, so that secrets are
 read where they are used and the code location loads without them.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -20,6 +19,8 @@ from ledger_pipeline.model import routing
 from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
 from ledger_pipeline.model.money import DIGITS
 from ledger_pipeline.model.routing import Route
+from ledger_pipeline.secrets.keeper import Keeper, Version, keeper
+from ledger_pipeline.secrets.references import BadReference, Reference, SecretError, references, replaced
 
 FILE_NAME = "ledger.yaml"
 
@@ -120,6 +121,8 @@ class ConnectionConfig(BaseModel):
     is_enabled: bool = True
     quarantine_limit: float = Field(0.1, ge=0, le=1)
     """Share of a day's records that may be quarantined before the gate closes."""
+    shares_keys: bool = False
+    """True: it may have the same secret as another connection that says so."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
 
@@ -161,6 +164,8 @@ class AlertsConfig(_Model):
 class LedgerConfig(_Model):
     """The whole file."""
 
+    environment: Literal["production", "sandbox"] | None = None
+    """Which credentials belong here; None: those of all connections must agree."""
     database_url: str = ""
     """PostgreSQL ≥ 15; empty for the embedded server."""
     data_folder: str = ".ledger"
@@ -274,36 +279,33 @@ def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources:
     return mistakes
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+def resolve(value: Any, environment: Mapping[str, str] | None = None, *, version: Version = "current") -> Any:
+    """Replace references (docs/secrets.md) in texts, also inside lists and mappings; raises ConfigError naming each that leads nowhere.
 
+    `previous`: the values before the last rotation, where a secret manager keeps them. Managers' answers are remembered for a minute.
+    """
+    source = keeper if environment is None else Keeper(environment)
+    mistakes: list[str] = []
 
-def resolve(value: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """Replace `${NAME}` and `${NAME:-default}` in texts, also inside lists and mappings; raises ConfigError naming what isn't set."""
-    source = os.environ if environment is None else environment
-    missing: list[str] = []
-
-    def one(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        if source.get(name):
-            return source[name]
-        if default is None:
-            missing.append(name)
+    def value_of(reference: Reference) -> str:
+        try:
+            return source.value(reference, version)
+        except SecretError as error:
+            mistakes.append(str(error))
             return ""
-        return default
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, str):
-            return _VARIABLE.sub(one, node)
-        if isinstance(node, Mapping):
-            return {str(k): walk(v) for k, v in node.items()}
-        if isinstance(node, list | tuple):
-            return [walk(v) for v in node]
-        return node
-
-    resolved = walk(value)
-    if missing:
-        raise ConfigError([f"environment variable {name} is not set" for name in missing])
+    try:
+        resolved = replaced(value, value_of)
+    except BadReference as error:
+        raise ConfigError([str(error)]) from None
+    if mistakes:
+        raise ConfigError(mistakes)
     return resolved
+
+
+def expire(value: Any) -> None:
+    """Ask the secret managers anew for what these texts refer to, at the next `resolve`."""
+    keeper.expire(references(value))
 
 
 def find(folder: Path | None = None) -> Path:

@@ -145,6 +145,7 @@ def test_a_sound_configuration_is_said_to_be(office: Office) -> None:
     assert office.run("config", "check", str(office.config)) == {
         "mistakes": [],
         "file": str(office.config),
+        "environment": "production",
         "entities": 1,
         "connections": 2,
     }

@@ -65,6 +65,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "model": ("model",),
     "connect": ("connect", "model"),
     "store": ("store", "model"),
+    "secrets": ("secrets",),
     "checks": ("checks", "model", "store"),
     "reconcile": ("reconcile", "model", "store"),
     "reports": ("reports", "model", "store"),

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from urllib3.util import Url, parse_url
 from urllib3.util.retry import Retry
 
 from ledger_pipeline.connect.auth import Auth, NoAuth
+from ledger_pipeline.connect.environments import is_loopback
 from ledger_pipeline.connect.errors import (
     AuthError,
     BadPayload,
@@ -40,7 +40,7 @@ from ledger_pipeline.connect.errors import (
 )
 from ledger_pipeline.connect.limits import Limit, RateLimit
 from ledger_pipeline.connect.paging import Change, Fetch, absolute
-from ledger_pipeline.connect.redact import Redactor
+from ledger_pipeline.connect.redact import Redactor, process_wide, without_people
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ConnectError)
@@ -53,7 +53,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _CHUNK = 1 << 16
 _RETRY_AFTER = Retry(retry_after_max=10**9)
-_URLLIB3_FILTER = Redactor()  # urllib3 logs every path with its query at DEBUG
+_URLLIB3_FILTER = process_wide  # urllib3 logs every path with its query at DEBUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class Response:
 
     def excerpt(self, length: int = 500) -> str:
         """The start of the body, redacted."""
-        return self._redactor(self.json_bytes[: 4 * length].decode(errors="replace"))[:length]
+        return without_people(self._redactor(self.json_bytes[: 4 * length].decode(errors="replace")))[:length]
 
     def fault(self, error: type[E], message: str, **more: Any) -> E:
         """An error about this answer; the message is redacted."""
         return error(
             self.connection,
-            self._redactor(message),
+            without_people(self._redactor(message)),
             method=self.request.method,
             url=self._redactor(self.url),
             attempts=self.attempts,
@@ -173,7 +173,8 @@ class Client:
     `session` makes a thread's `requests.Session` (proxies, certificates, mTLS); by default one that ignores the
     environment and .netrc. `timeout` is (connect, read) in seconds; `max_elapsed` bounds one request with its
     repetitions, waits for `limit` not included. `throttled` looks into a 2xx and says how many seconds to wait
-    before sending it again; `refused` looks into a 2xx and returns the error that it really is. A request that isn't
+    before sending it again; `refused` looks into a 2xx and returns the error that it really is; `denied` says which 4xx
+    refuse the key. A request that isn't
     `is_safe` (default: GET, HEAD, OPTIONS) is sent exactly once.
     """
 
@@ -191,6 +192,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         throttled: Callable[[Response], float | None] = lambda _: None,
         refused: Callable[[Response], ConnectError | None] = lambda _: None,
+        denied: Callable[[Response], bool] = lambda response: response.status in (401, 403),
         session: Callable[[], requests.Session] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -213,7 +215,7 @@ class Client:
             "User-Agent": "ledger_pipeline",
             **(headers or {}),
         }
-        self._throttled, self._refused = throttled, refused
+        self._throttled, self._refused, self._denied = throttled, refused, denied
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._bucket = (limit or Limit(per_second=1000, burst=1000)).start(clock, sleep)
         self._new_session = session or _plain_session
@@ -307,7 +309,7 @@ class Client:
             if refusal is not None:
                 raise refusal
             return response
-        if status in (401, 403):
+        if status < 500 and self._denied(response):
             raise response.fault(AuthError, f"{status}: {response.excerpt() or 'no reason given'}")
         if status < 500:
             excerpt = response.excerpt()
@@ -470,7 +472,7 @@ class Client:
     def _require_tls(self, request: Request) -> None:
         parsed = _parsed(request.url)
         host = (parsed.host or "").strip("[]")
-        if parsed.scheme != "https" and not _is_loopback(host):
+        if parsed.scheme != "https" and not is_loopback(host):
             raise self._error(RedirectRefused, request, f"{parsed.scheme}://{host} is not https")
 
     def _error(self, kind: type[E], request: Request, message: str, **more: Any) -> E:
@@ -496,13 +498,6 @@ def _parsed(url: str) -> Url:
         return parse_url(url)
     except LocationParseError:
         return Url()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host(url: str) -> str:

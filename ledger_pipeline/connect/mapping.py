@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger_pipeline.connect.redact import without_values
 from ledger_pipeline.model.records import ARROW, RECORDS, Record
 
 Column = list[Any]
@@ -137,7 +138,7 @@ class Plan:
             for row, path, message in errors:
                 if row not in bad:
                     bad.add(row)
-                    faults.append(Fault(int(kept[row]), compiled.mapping.record, path, message))
+                    faults.append(Fault(int(kept[row]), compiled.mapping.record, path, without_values(message)))
             pieces.setdefault(compiled.mapping.record, []).append(table)
         return Mapped(
             {record: _assemble(RECORDS[record], tables, ids, bad) for record, tables in pieces.items()}, tuple(faults)
@@ -154,7 +155,9 @@ class Plan:
                 kept.append(position)
             except msgspec.ValidationError as error:
                 message, _, path = str(error).partition(" - at `")
-                faults.append(Fault(position, self.mappings[0].record, path.rstrip("`") or "$", message))
+                faults.append(
+                    Fault(position, self.mappings[0].record, path.rstrip("`") or "$", without_values(message))
+                )
             except msgspec.DecodeError as error:
                 faults.append(Fault(position, self.mappings[0].record, "$", f"not JSON: {error}"))
         return objects, np.asarray(kept, np.int64), faults

@@ -32,6 +32,54 @@ _PATTERNS = (
 )
 
 
+_PERSONAL = (
+    re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+"),  # e-mail addresses
+    re.compile(r"(?<![\w.])(?:\+|%2B)\d[\d ()/-]{6,}\d"),  # international telephone numbers
+)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")
+_QUOTED = re.compile(r"(?<!\w)'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_FIGURE = re.compile(r"[-+]?[\d.,' \u00a0]+%?")
+_CODE = re.compile(r"[A-Z]{1,4}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[a-z][a-z0-9_.-]{0,39}|\d[\w.,]{0,8}|NaN")
+_MOMENT = re.compile(r"\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ][\d:.]+(?:Z|[+-][\d:]+)?)?|\d{1,2}:\d{2}[\d:.]*")
+_LONGEST_FIGURE = 9  # a whole number of more digits may be a telephone's, an account's or a card's
+
+
+def without_people(text: str) -> str:
+    """Masks e-mail addresses, international telephone numbers, and IBANs but for their last four characters; names can't be told from other words."""
+    text = _IBAN.sub(lambda match: MASK + match[0][-4:], text)
+    for pattern in _PERSONAL:
+        text = pattern.sub(MASK, text)
+    return text
+
+
+def without_values(message: str) -> str:
+    """A message about a record, as it may be stored and logged: of quoted values figures, dates and codes are kept, others masked.
+
+    `'12,50' is not a decimal number` stays; `'Jane Doe' is not a decimal number` says `'***'`. The value itself is in the payload.
+    """
+
+    def kept(match: re.Match[str]) -> str:
+        return match[0] if is_harmless(match[1] if match[1] is not None else match[2]) else f"'{MASK}'"
+
+    return without_people(_QUOTED.sub(kept, message))
+
+
+def is_harmless(value: str) -> bool:
+    """Whether a value is a figure, a date or a code (`card`, `USD`, `LENDING_CREDIT`), which name nobody."""
+    if _FIGURE.fullmatch(value):
+        whole = re.split(r"[.,]", value)[0]
+        return sum(c.isdigit() for c in whole) <= _LONGEST_FIGURE or value.count(",") > 1
+    return not value.strip() or bool(_CODE.fullmatch(value) or _MOMENT.fullmatch(value))
+
+
+_remembered: set[str] = set()
+
+
+def remember(values: Iterable[str]) -> None:
+    """Secrets that this process uses, for logs that other libraries write."""
+    _remembered.update(value for value in values if len(value) >= _SHORTEST)
+
+
 class Secret:
     """A key that prints as `***`; `reveal()` where it goes into a request."""
 
@@ -103,3 +151,7 @@ class Redactor(logging.Filter):
             record.exc_text = self(logging.Formatter().formatException(record.exc_info))
             record.exc_info = None
         return True
+
+
+process_wide = Redactor(live=lambda: tuple(_remembered))
+"""Masks every secret that was remembered."""

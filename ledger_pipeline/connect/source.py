@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Keyed
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from ledger_pipeline.connect.environments import Mode, Tell
 from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
 from ledger_pipeline.model.money import DIGITS
 
@@ -24,6 +26,26 @@ class Options(BaseModel):
     """Base of a source's options: what ledger.yaml may say about a connection besides its entity and source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    tells: ClassVar[Keyed[str, Tell]] = {}
+    """Options whose value says whether the account is live or a test's."""
+    account_keys: ClassVar[frozenset[str]] = frozenset()
+    """Secrets that belong to the developer's account and not to a connection, so that several connections have the same."""
+
+    @classmethod
+    def modes(cls, given: Keyed[str, Any]) -> dict[str, Mode]:
+        """What the given values (or their defaults) say, by option; those that say nothing are left out."""
+        found = {}
+        for name, tell in cls.tells.items():
+            mode = tell(str(given.get(name, cls.model_fields[name].default)))
+            if mode:
+                found[name] = mode
+        return found
+
+    @classmethod
+    def secret_names(cls) -> tuple[str, ...]:
+        """The options that hold a secret."""
+        return tuple(name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation))
 
 
 @dataclass(slots=True)

@@ -1,12 +1,14 @@
 """A failed run reaches a person: in the log, and at a webhook URL where one is configured."""
 
 import logging
+from urllib.parse import urlsplit
 
 import dagster as dg
 import requests
 
 from ledger_pipeline import config as configuration
 from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.connect.redact import process_wide, remember
 
 log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 10
@@ -79,6 +81,8 @@ def send(config: LedgerConfig, alert: dict[str, str]) -> None:
     url = str(configuration.resolve(config.alerts.webhook_url))
     if not url:
         return
+    remember([urlsplit(url).path, urlsplit(url).query])  # urllib3 logs them at DEBUG
+    logging.getLogger("urllib3.connectionpool").addFilter(process_wide)
     try:
         answer = requests.post(url, json={"text": text, **alert}, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:

@@ -95,11 +95,11 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
     )
     def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
-        link = runtime.link(name)
         wanted = [stream for stream in source.streams if raw_key(name, stream.name) in context.selected_asset_keys]
         pulls: dict[str, list[Pull]] = {stream.name: [] for stream in wanted}
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
             for day in _days(context):
+                link = runtime.link(name)  # anew: a backfill may outlive a key
                 futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in wanted]
                 for stream, future in zip(wanted, futures, strict=True):
                     pulls[stream.name].append(future.result())

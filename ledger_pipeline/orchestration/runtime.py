@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -17,9 +17,12 @@ from ledger_pipeline.config import ConfigError, LedgerConfig
 from ledger_pipeline.connect import fx
 from ledger_pipeline.connect.errors import ConnectError
 from ledger_pipeline.connect.mapping import Plan, Settings
+from ledger_pipeline.connect.redact import remember
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.routing import Route
+from ledger_pipeline.orchestration import credentials
+from ledger_pipeline.secrets.keeper import Version
 from ledger_pipeline.store import embedded, rates, schema
 from ledger_pipeline.store.database import Connection, Database
 
@@ -65,6 +68,7 @@ class Runtime:
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _rates_tried_at: datetime | None = None
+    _database: Database | None = None
 
     @classmethod
     def from_file(cls, path: Path | None = None) -> Runtime:
@@ -73,18 +77,26 @@ class Runtime:
         folder = Path.cwd() if found.is_relative_to(Path(__file__).parents[1]) else found.parent
         return cls(configuration.load(found, sources.known()), folder.resolve())
 
-    @cached_property
+    @property
     def database(self) -> Database:
-        """The books' database, created and migrated."""
+        """The books' database, created and migrated; with the password that `database_url` leads to now."""
         with self._lock:
-            database = Database(self._database_url())
-            schema.migrate(database)
-            return database
+            url = self._database_url()
+            if self._database is None or self._database.url != url:
+                made = Database(url)
+                if self._database is None or repr(self._database) != repr(made):  # more than its password is another
+                    schema.migrate(made)
+                self._database = made
+            return self._database
 
     def _database_url(self) -> str:
-        given = str(configuration.resolve(self.config.database_url))
-        if given:
-            return given
+        try:
+            return str(configuration.resolve(self.config.database_url)) or self._embedded_url
+        except ConfigError as error:
+            raise ConfigError([f"database_url: {mistake}" for mistake in error.mistakes]) from None
+
+    @cached_property
+    def _embedded_url(self) -> str:
         return Database(embedded.start(self.data_folder / "postgres")).with_name(BOOKS_DATABASE).url
 
     @property
@@ -94,11 +106,42 @@ class Runtime:
         return folder if folder.is_absolute() else self.folder / folder
 
     def link(self, name: str) -> Link:
-        """A connection by name; raises ConfigError when its options don't fit its source or a variable isn't set."""
+        """A connection by name, with the secrets that its options lead to now.
+
+        Raises ConfigError when its options don't fit its source, a secret can't be had, or live and test credentials are mixed.
+        """
         with self._lock:
-            if name not in self._links:
-                self._links[name] = self._link(name)
-            return self._links[name]
+            given = self.resolved(name)
+            kept = self._links.get(name)
+            if kept is None or kept[0] != given:
+                kept = self._links[name] = given, self._link(name, given)
+            return kept[1]
+
+    def resolved(self, name: str, version: Version = "current") -> dict[str, Any]:
+        """A connection's options with every reference replaced; raises ConfigError naming the option."""
+        found, mistakes = {}, []
+        for option, value in self.config.connection(name).options.items():
+            try:
+                found[option] = configuration.resolve(value, version=version)
+            except ConfigError as error:
+                mistakes += [f"connections.{name}.{option}: {mistake}" for mistake in error.mistakes]
+        if mistakes:
+            raise ConfigError(mistakes)
+        return found
+
+    def other_secrets(self, link: Link) -> Iterator[Link]:
+        """For a connection whose key was refused: the same with freshly read secrets, then with those before the last rotation.
+
+        Only what differs from all that was tried; two at most.
+        """
+        tried = [link.options]
+        configuration.expire(self.config.connection(link.name).options)
+        versions: tuple[Version, ...] = ("current", "previous")
+        for version in versions:
+            other = self._link(link.name, self.resolved(link.name, version))
+            if other.options not in tried:
+                tried.append(other.options)
+                yield other
 
     def rates(self, connection: Connection) -> Rates:
         """The ECB's reference rates: those of the package, then those that were fetched into this database."""
@@ -134,19 +177,17 @@ class Runtime:
         return self._rates_tried_at is not None and self.clock() - self._rates_tried_at < timedelta(hours=1)
 
     @cached_property
-    def _links(self) -> dict[str, Link]:
+    def _links(self) -> dict[str, tuple[dict[str, Any], Link]]:
         return {}
 
-    def _link(self, name: str) -> Link:
+    def _link(self, name: str, given: dict[str, Any]) -> Link:
         from pydantic import ValidationError
 
         connection = self.config.connection(name)
         entity = self.config.entity_of(name)
         source = sources.load(connection.source)
         try:
-            options = source.options.model_validate(configuration.resolve(connection.options))
-        except ConfigError as error:
-            raise ConfigError([f"connections.{name}: {mistake}" for mistake in error.mistakes]) from None
+            options = source.options.model_validate(given)
         except ValidationError as error:
             known = ", ".join(source.options.model_fields)
             raise ConfigError(
@@ -155,6 +196,9 @@ class Runtime:
                     for e in error.errors()
                 ]
             ) from None
+        remember(str(given[name]) for name in source.options.secret_names() if given.get(name))
+        if mistakes := credentials.refuse_mixed(self.config, name, given):
+            raise ConfigError(mistakes)
         return Link(
             name,
             connection.entity,

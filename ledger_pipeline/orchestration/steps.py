@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
+from ledger_pipeline.connect.errors import AuthError
 from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import booking
@@ -24,6 +26,8 @@ from ledger_pipeline.store import gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
+
+log = logging.getLogger(__name__)
 
 LANDING_CHUNK = 20_000
 STAGING_CHUNK = 5_000
@@ -54,8 +58,30 @@ def pull(
 ) -> raw.Pull:
     """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended.
 
-    `given` are files (name, content) that are read instead of those in the connection's folder.
+    `given` are files (name, content) that are read instead of those in the connection's folder. A refused key is read anew, since it may
+    have been rotated, and the pull begins again with it.
     """
+    try:
+        return _pulled(runtime, link, stream, sync_date, run_id, given)
+    except AuthError as error:
+        refused = error
+    for other in runtime.other_secrets(link):
+        log.warning("%s/%s: the key was refused; pulling again with another version of it", link.name, stream.name)
+        try:
+            return _pulled(runtime, other, stream, sync_date, run_id, given)
+        except AuthError as error:
+            refused = error
+    raise refused
+
+
+def _pulled(
+    runtime: Runtime,
+    link: Link,
+    stream: Stream,
+    sync_date: date,
+    run_id: str,
+    given: tuple[tuple[str, bytes], ...] | None,
+) -> raw.Pull:
     start, end = link.window(sync_date)
     pulled = raw.Pull(link.name, stream.name, sync_date, run_id, runtime.clock(), window_start=start, window_end=end)
     raw.begin(runtime.database, pulled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from psycopg import sql
+from psycopg import conninfo, sql
 
 Role = Literal["owner", "writer", "reader"]
 Connection = psycopg.Connection[Any]
@@ -31,9 +32,10 @@ class Database:
 
         The session takes the role's rights and no more: the writer can't change the ledger, the reader can't write at all.
         """
-        with psycopg.connect(
-            self.url, connect_timeout=10, application_name="ledger-pipeline", autocommit=True
-        ) as connection:
+        with (
+            told_without_rows(),
+            _session(self.url, connect_timeout=10, application_name="ledger-pipeline", autocommit=True) as connection,
+        ):
             connection.execute("SET TIME ZONE 'UTC'")
             if role != "owner":
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"ledger_pipeline_{role}")))
@@ -55,7 +57,7 @@ class Database:
     def ensure_exists(self) -> None:
         """Create the database when the server doesn't have it; two processes may do so at once."""
         name = urlsplit(self.url).path.lstrip("/")
-        with psycopg.connect(self.with_name("postgres").url, autocommit=True, connect_timeout=10) as connection:
+        with _session(self.with_name("postgres").url, autocommit=True, connect_timeout=10) as connection:
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
                 return
             try:
@@ -67,12 +69,46 @@ class Database:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
+    """The URL as it may be shown; of a text that is none, or that is cut off in its password, its kind only."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("postgresql", "postgres") or (parts.username is None and "@" in url):
+            return "***"
+        if parts.password is None:
+            return url if "password=" not in parts.query else urlunsplit(parts._replace(query="***"))
+    except ValueError:
+        return "***"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+
+def _session(url: str, **options: Any) -> Connection:
+    """A session; what is no URL is an error that doesn't show it, since its password stands in it."""
+    try:
+        conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise psycopg.OperationalError(
+            "database_url is no PostgreSQL URL (postgresql://user:password@host:port/name); special characters of a "
+            "password are written as %XX"
+        ) from None
+    return psycopg.connect(url, **options)
+
+
+@contextmanager
+def told_without_rows() -> Iterator[None]:
+    """PostgreSQL's errors without what they quote of rows: no DETAIL, HINT or CONTEXT, and no value in the message of a data error."""
+    try:
+        yield
+    except psycopg.Error as error:
+        primary = error.diag.message_primary
+        if primary is not None:
+            if (error.sqlstate or "").startswith("22"):
+                primary = _QUOTED.sub('"***"', primary)
+            error.args = (primary,)
+        raise
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 
 
 def lock(connection: Connection, *names: str) -> None:

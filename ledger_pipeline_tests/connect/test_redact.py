@@ -22,7 +22,7 @@ from ledger_pipeline.connect.auth import (
     Token,
 )
 from ledger_pipeline.connect.errors import ConnectError
-from ledger_pipeline.connect.redact import Redactor
+from ledger_pipeline.connect.redact import Redactor, process_wide, remember, without_values
 
 from .conftest import Answer, to_json
 
@@ -191,3 +191,34 @@ def test_the_filter_leaves_no_traceback_for_another_formatter_to_print():
 
 def test_a_short_secret_does_not_scramble_everything():
     assert Redactor(["a", "ab"])("a cabbage") == "a cabbage"
+
+
+# people -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("'12,50' is not a decimal number", "'12,50' is not a decimal number"),
+        ("unknown currency 'USX' (not active)", "unknown currency 'USX' (not active)"),
+        ("no rule for 'LENDING_CREDIT'", "no rule for 'LENDING_CREDIT'"),
+        ("paid_by is 'card', it was 'gift_card'", "paid_by is 'card', it was 'gift_card'"),
+        ("'2026-02-30' is no date, '10:61' no time", "'2026-02-30' is no date, '10:61' no time"),
+        ("'Jane Doe' is no number", "'***' is no number"),
+        ('"Jane O\'Brien" is no number', "'***' is no number"),
+        ("'Jane' is no number", "'***' is no number"),
+        ("an entry's status is 'Jane Doe'", "an entry's status is '***'"),
+        ("'07700900461' is no date", "'***' is no date"),
+        ("line 3: '4111 1111 1111 1111' is no date", "line 3: '***' is no date"),
+        ("'jane@example.org' is no code", "'***' is no code"),
+        ("statement of account GB33BUKB20201555555555: x", "statement of account ***5555: x"),
+        ("call +44 7700 900461 or jane@example.org", "call *** or ***"),
+    ],
+)
+def test_a_message_about_a_record_quotes_what_names_nobody(message: str, told: str) -> None:
+    assert without_values(message) == told
+
+
+def test_a_remembered_secret_is_masked_in_the_whole_process() -> None:
+    remember(["hook-canary-0815"])
+    assert process_wide("POST /services/hook-canary-0815 HTTP/1.1") == "POST /services/*** HTTP/1.1"

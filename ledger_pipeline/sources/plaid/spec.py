@@ -5,11 +5,15 @@ API reference: https://plaid.com/docs/api/products/transactions/#transactionssyn
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import msgspec
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import BodyKeys
 from ledger_pipeline.connect.banking import Rules
-from ledger_pipeline.connect.client import Client
+from ledger_pipeline.connect.client import Client, Response
+from ledger_pipeline.connect.environments import by_host, by_prefix
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
@@ -28,6 +32,29 @@ class PlaidOptions(Options):
     base_url: str = "https://production.plaid.com"
     categorise: Rules = ()
 
+    tells: ClassVar = {
+        "access_token": by_prefix(live=("access-production-",), test=("access-sandbox-",)),
+        "base_url": by_host(live=("production.plaid.com",), test=("sandbox.plaid.com",)),
+    }
+    account_keys: ClassVar = frozenset({"client_id", "secret"})
+
+
+_DENIALS = frozenset({"INVALID_API_KEYS", "INVALID_ACCESS_TOKEN", "ITEM_LOGIN_REQUIRED"})
+
+
+class _Error(msgspec.Struct):
+    error_code: str = ""
+
+
+def denied(response: Response) -> bool:
+    """Plaid says 400 where others say 401."""
+    if response.status in (401, 403):
+        return True
+    try:
+        return msgspec.json.decode(response.json_bytes, type=_Error).error_code in _DENIALS
+    except msgspec.DecodeError:
+        return False
+
 
 def connect(connection: str, options: PlaidOptions) -> Client:
     """A client of one item; its keys travel in the body."""
@@ -38,6 +65,7 @@ def connect(connection: str, options: PlaidOptions) -> Client:
         BodyKeys(keys),
         Limit(per_second=10, burst=10),
         headers={"Plaid-Version": "2020-09-14"},
+        denied=denied,
     )
 
 

@@ -5,10 +5,13 @@ API reference: https://shopify.dev/docs/api/admin-graphql/2026-10. One endpoint,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import HeaderKeys
 from ledger_pipeline.connect.client import Client, Response
+from ledger_pipeline.connect.environments import by_host
 from ledger_pipeline.connect.errors import AuthError, ConnectError, RequestRejected
 from ledger_pipeline.connect.limits import Cost, CostLimit
 from ledger_pipeline.connect.redact import Secret
@@ -33,6 +36,8 @@ class ShopifyOptions(Options):
     page_size: int = Field(queries.MAX_PAGE_SIZE, ge=1, le=queries.MAX_PAGE_SIZE, description="Orders per page.")
     bulk_from: int = Field(2000, ge=1, description="Orders in a window from which a bulk operation is used.")
     home_jurisdiction: str = Field("", description="Where an order without a shipping address is taxed (US-NY, GB).")
+
+    tells: ClassVar = {"shop_url": by_host(live=(".myshopify.com",))}
 
 
 def throttled(response: Response) -> float | None:

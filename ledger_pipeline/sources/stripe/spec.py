@@ -5,10 +5,13 @@ API reference: https://docs.stripe.com/api. Version 2026-10-28.endive.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import Bearer
 from ledger_pipeline.connect.client import Client
+from ledger_pipeline.connect.environments import by_host, by_prefix
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import StartingAfter
@@ -30,6 +33,11 @@ class StripeOptions(Options):
     )
     base_url: str = "https://api.stripe.com"
     account: str = Field("", description="Connected account (acct_…), for platforms.")
+
+    tells: ClassVar = {
+        "api_key": by_prefix(live=("sk_live_", "rk_live_"), test=("sk_test_", "rk_test_")),
+        "base_url": by_host(),  # api.stripe.com serves live and test keys
+    }
 
 
 def connect(connection: str, options: StripeOptions) -> Client:

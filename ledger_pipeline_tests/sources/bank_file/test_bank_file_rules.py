@@ -140,7 +140,7 @@ def test_identity_survives_redelivery_other_names_and_file_order(
 def test_the_reason_names_file_account_statement_and_both_figures(pull_text: Pull) -> None:
     pulled = pull_text({"october.sta": mt940([(DAY, -2_50, "COFFEE")], closing=9_700)})
     assert [fault.message for fault in pulled.faults] == [
-        f"october.sta: statement STMT 1/1 of account {IBAN}: opening 100.00 and 1 lines of -2.50 make 97.50 EUR, "
+        f"october.sta: statement STMT 1/1 of account ***{IBAN[-4:]}: opening 100.00 and 1 lines of -2.50 make 97.50 EUR, "
         "but the stated closing balance is 97.00"
     ]
     assert pulled.documents[0]["lines"][0]["amount"] == "-2.50"
