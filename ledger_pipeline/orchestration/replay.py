@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.model.records import RECORDS, parts_of
-from ledger_pipeline.orchestration import booking, steps
+from ledger_pipeline.orchestration import booking, paths, steps
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.store import actions, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
@@ -132,6 +132,8 @@ def _run(
         stale = posting.superseded_of(connection, target, mapped.documents)
         tables = {n: steps.without(t, set(refused) | stale) for n, t in mapped.tables.items()}
         made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
+        known = steps.without(mapped.documents, set(refused) | stale)
+        target = paths.once(runtime.config, connection, target, made, tables, known)
         rejected = {raw_id for raw_id, _, _ in made.rejected}
         decided = steps.without(mapped.documents, set(refused) | stale | rejected)
         done = steps.append(runtime, connection, link, target, made, decided)
