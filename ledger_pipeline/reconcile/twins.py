@@ -246,9 +246,7 @@ def _joined(columns: Sequence[str]) -> sql.Composable:
     return sql.SQL("concat_ws({}, {})").format(sql.Literal(_SEPARATOR), sql.SQL(", ").join(texts))
 
 
-def read(
-    connection: Connection, paths: Collection[str], wanted: Sequence[Told]
-) -> tuple[list[Stands], list[Known]]:
+def read(connection: Connection, paths: Collection[str], wanted: Sequence[Told]) -> tuple[list[Stands], list[Known]]:
     """What stands with these identities, and which records are twins already: two queries, whatever the day's size."""
     keys = sorted({(one.record, one.key) for one in wanted})
     if not keys:
