@@ -37,7 +37,8 @@ def decide(runtime: Runtime, flag_id: int, decision: Decision, *, by: str, reaso
     """
     with runtime.database.connect() as connection:
         flag, before = flags.decide(connection, flag_id, decision, by=by, reason=reason, at=runtime.clock())
-        days = flags.days_of(connection, flag) if "duplicate" in (before, decision) else []
+        is_applied = "duplicate" in (before, decision) and flag.what != "statement"
+        days = flags.days_of(connection, flag) if is_applied else []
     done = Decided(flag)
     link = runtime.link(flag.connection)
     for day in days:

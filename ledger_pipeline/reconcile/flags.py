@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from ledger_pipeline.reconcile.calendar import Calendar
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection
 
-What = Literal["charge", "line", "reference", "path"]
+What = Literal["charge", "line", "reference", "path", "statement"]
 Decision = Literal["both_real", "duplicate"]
 FLAGGED = ("processor_transaction", "bank_transaction")
 """Records that are looked at."""
@@ -83,6 +83,7 @@ class Found:
             "charge": f"two charges of {money} for order {self.later.account}, {when}",
             "line": f"two equal bank lines of {money}, {when}",
             "reference": f"two bank lines of {money} with the same reference, {when}",
+            "statement": f"a bank line of {money} that stands from a statement which ends where this one begins: booked once, and perhaps two",
             "path": f"bank lines of {money} by two paths, {when}: one event, or two",
         }
         return said[self.what]
@@ -255,7 +256,33 @@ def look(
         alike = alike_lines(own, calendar)
         real = _real(connection, {one.pattern for one in alike})
         alike = alike_lines(own, calendar, real) if real else alike
-        found += [("bank_transaction", one) for one in (*alike, *near_paths(name, lines))]
+        again = _continued(connection, scope, refused)
+        found += [("bank_transaction", one) for one in (*alike, *near_paths(name, lines), *again)]
+    return found
+
+
+_CONTINUED = """
+    SELECT t.connection, t.source_id, t.raw_id, t.bank_role, t.currency, t.amount_minor, t.booked_on, e.origin_id
+      FROM staging.bank_transaction t
+      JOIN staging.document d USING (connection, sync_date, raw_id)
+      JOIN staging.bank_balance o ON (o.connection, o.sync_date, o.raw_id, o.kind) = (t.connection, t.sync_date, t.raw_id, 'opening')
+      JOIN ledger.live_entry e ON (e.connection, e.record, e.source_id) = (t.connection, 'bank_transaction', t.source_id)
+       AND e.origin_id <> d.origin_id
+     WHERE t.connection = %(name)s AND t.sync_date = %(day)s AND t.state = 'booked'
+       AND EXISTS (SELECT 1 FROM staging.bank_balance c
+                    WHERE c.connection = t.connection AND c.raw_id = e.raw_id AND c.kind = 'closing'
+                      AND (c.account_id, c.currency, c.amount_minor) = (o.account_id, o.currency, o.amount_minor))
+"""
+
+
+def _continued(connection: Connection, scope: Mapping[str, Any], refused: Collection[int]) -> list[Found]:
+    """Lines without an id of their own that stand from another statement, which this one continues: the same line, or an equal one?"""
+    found = []
+    for *row, other in connection.execute(_CONTINUED, scope):
+        line = Payment(*row, text="", is_new=True)
+        if line.raw_id not in refused:
+            twin = replace(line, source_id=other)
+            found.append(Found("statement", line, twin, pattern("statement", line.source_id)))
     return found
 
 
@@ -342,10 +369,10 @@ def decide(
 
 
 def duplicates(connection: Connection, name: str) -> dict[tuple[str, str], str]:
-    """(record, source id) → why, of a connection's records that a person called duplicates."""
+    """(record, source id) → why, of a connection's records that a person called duplicates; a line that stands once anyway stays."""
     rows = connection.execute(
         "SELECT record, source_id, format('ignored by %%s: a duplicate of %%s/%%s/%%s: %%s', by_whom, twin_connection, record, twin_source_id, why) "
-        "FROM recon.flag_now WHERE connection = %s AND decision = 'duplicate' ORDER BY flag_id",
+        "FROM recon.flag_now WHERE connection = %s AND decision = 'duplicate' AND what <> 'statement' ORDER BY flag_id",
         (name,),
     )
     return {(record, source_id): why for record, source_id, why in rows}

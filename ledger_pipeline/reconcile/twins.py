@@ -233,15 +233,20 @@ _NEWEST = f"""
 """
 
 
+_TEXT = {
+    _NUMBER_SIGN: "coalesce(ltrim(s.{}, '# '), '')",
+    "bank_role": "coalesce((SELECT l.role FROM ledger.line l WHERE l.entry_id = n.entry_id AND l.role LIKE 'bank:%%' "
+    "AND l.amount_minor = s.amount_minor ORDER BY l.line_no LIMIT 1), s.{})",
+}
+"""A replay can have moved a line to the account's new name; its day is staged under the old one."""
+
+
 def _joined(columns: Sequence[str]) -> sql.Composable:
     """As `told` writes it."""
     if not columns:
         return sql.SQL("''")
     texts = [
-        sql.SQL("coalesce(ltrim(s.{}, '# '), '')" if column == _NUMBER_SIGN else "coalesce(s.{}::text, '')").format(
-            sql.Identifier(column)
-        )
-        for column in columns
+        sql.SQL(_TEXT.get(column, "coalesce(s.{}::text, '')")).format(sql.Identifier(column)) for column in columns
     ]
     return sql.SQL("concat_ws({}, {})").format(sql.Literal(_SEPARATOR), sql.SQL(", ").join(texts))
 

@@ -130,3 +130,35 @@ def test_the_asset_check_warns_and_the_day_is_posted(feeds: Feeds) -> None:
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert found.description == "1 to decide: `ledger-pipeline duplicates`"
     assert feeds.balances()["bank:operating"] == -50_000
+
+
+STATEMENT = """\
+:20:{name}
+:25:GB12/345
+:28C:{number}
+:60F:C261005GBP{opening}
+:61:2610051005D3,50NTRFNONREF
+:86:COFFEE
+:62F:C261005GBP{closing}
+"""
+
+
+def test_an_equal_line_of_a_statement_that_continues_another_files_is_flagged(feeds: Feeds) -> None:
+    """Two sync dates' files: an intraday statement, the next one, and the first one once more."""
+    folder = feeds.folder / "mt"
+    folder.mkdir()
+    own = f"  mt: {{entity: acme, source: bank_file, folder: {folder}, quarantine_limit: 1}}\n"
+    feeds.config.write_text(feeds.config.read_text().replace("schedule:", own + "schedule:"))
+    feeds.runtime = type(feeds.runtime).from_file(feeds.config)
+    first = STATEMENT.format(name="A", number="1/1", opening="10,00", closing="6,50")
+    (folder / f"{on(0)}.sta").write_text(first)
+    (folder / f"{on(1)}.sta").write_text(STATEMENT.format(name="B", number="1/2", opening="6,50", closing="3,00"))
+    (folder / f"{on(2)}.sta").write_text(first.replace(":20:A", ":20:C"))
+    for day in range(3):
+        assert feeds.night("mt", day).error is None
+    (flag,) = flags(feeds)
+    assert (flag.what, flag.amount_minor, flag.sync_date) == ("statement", -350, on(1))
+    assert feeds.balances()["bank:GB12/345"] == -350
+    duplicates.decide(feeds.runtime, flag.flag_id, "duplicate", **ANN)
+    assert feeds.balances()["bank:GB12/345"] == -350  # the one line that stands isn't taken out
+    assert flags(feeds) == []

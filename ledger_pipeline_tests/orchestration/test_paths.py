@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from ledger_pipeline.config import ConfigError
-from ledger_pipeline.orchestration import replay
+from ledger_pipeline.orchestration import replay, steps
+from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reconcile import twins
 from ledger_pipeline.reports import controls
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.conftest import START, serving
 from ledger_pipeline_tests.orchestration.feeds import TILL, Feeds, book, on
 
 PAIR = {"feed": "", "file": "feed"}
@@ -134,8 +136,6 @@ def _same(value: str, size: int) -> object:
 def test_a_preview_says_what_the_night_does_and_keeps_nothing(feeds: Feeds) -> None:
     feeds.night("feed", 0, COFFEE, RENT)
     feeds.deliver("file", 0, COFFEE, COFFEE, RENT)
-    from ledger_pipeline.orchestration import steps
-
     link = feeds.runtime.link("file")
     steps.pull(feeds.runtime, link, link.source.streams[0], on(0), "test")
     shown = replay.preview(feeds.runtime, "file", on(0), on(0))
@@ -284,3 +284,56 @@ def test_identities_in_the_database_are_those_of_the_rows(feeds: Feeds) -> None:
     assert feeds.rows("SELECT key, agrees FROM recon.identity") == [
         (f"bank:operating\x1fGBP\x1f-350\x1f{date(2026, 10, 5)}", "")
     ]
+
+
+def test_what_a_person_imports_and_a_feed_delivers_over_http_is_booked_once(tmp_path: Path, database: Database) -> None:
+    """Plaid's lines by its own API; the same lines in a person's file, a day later and under the account's other name."""
+    with serving(tmp_path / "files") as sandbox:
+        runtime = sandbox.runtime(tmp_path, database)
+        for n in range(3):
+            sandbox.at_night_of(START + timedelta(days=n))
+            steps.run_day(runtime, "plaid_us", START + timedelta(days=n), "feed")
+        with database.connect("reader") as connection:
+            lines = connection.execute(
+                "SELECT DISTINCT ON (source_id) account_id, booked_on, amount_minor, description, currency FROM staging.bank_transaction "
+                "WHERE state = 'booked' ORDER BY source_id, sync_date DESC"
+            ).fetchall()
+            before = connection.execute("SELECT count(*), sum(amount_minor) FROM ledger.line").fetchone()
+        accounts = sorted({line[0] for line in lines})
+        (tmp_path / "own").mkdir()
+        rows = [f'{line[1]},{line[2] / 100:.2f},"{line[3]}",Account {accounts.index(line[0])}' for line in lines]
+        (tmp_path / "own" / f"{START + timedelta(days=3)}.csv").write_text(
+            "\n".join(["Date,Amount,Text,Account", *rows]) + "\n"
+        )
+        text = (tmp_path / "ledger.yaml").read_text()
+        named = ", ".join(f"Account {n}: main{n}" for n in range(len(accounts)))
+        ids = ", ".join(f"{id_}: main{n}" for n, id_ in enumerate(accounts))
+        own = (
+            f"  own:\n    entity: hp_us\n    source: delimited_file\n    folder: {tmp_path}/own\n    same_as: [plaid_us]\n"
+            f"    accounts: {{{named}}}\n    map: {{record: bank_transaction, account: Account, currency: {{value: USD}}, "
+            "columns: {date: Date, amount: Amount, description: Text}}\n"
+        )
+        text = text.replace(
+            "    access_token: access-sandbox-plaid_us\n",
+            f"    access_token: access-sandbox-plaid_us\n    accounts: {{{ids}}}\n",
+        )
+        (tmp_path / "ledger.yaml").write_text(text.replace("\nschedule:", f"\n{own}\nschedule:"))
+        runtime = Runtime.from_file(tmp_path / "ledger.yaml")
+        fresh = replay.replay(runtime, "plaid_us", START, START + timedelta(days=2))
+        replay.apply(
+            runtime,
+            "plaid_us",
+            START,
+            START + timedelta(days=2),
+            digest=fresh.digest,
+            by="Ann",
+            reason="own names",
+            run_id="act",
+        )
+        day = steps.run_day(runtime, "own", START + timedelta(days=3), "person")
+    assert day.posted is not None
+    assert len(lines) > 5
+    assert (day.posted.posted.originals, dict(day.posted.fates)) == (0, {"ignored": len(lines)})
+    with database.connect("reader") as connection:
+        live = connection.execute("SELECT count(*) FROM ledger.live_entry WHERE connection = 'own'").fetchone()
+    assert (live, before is not None) == ((0,), True)

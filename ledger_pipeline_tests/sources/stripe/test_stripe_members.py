@@ -19,11 +19,11 @@ NAME = "stripe_us"
 
 @pytest.fixture
 def booked(tmp_path: Path, database: Database) -> tuple[Runtime, list[steps.Day], date]:
-    """Eight nights of a Stripe account of the sample company."""
-    days, last = [], START + timedelta(days=7)
-    with serving(tmp_path / "files") as sandbox:
+    """Five nights of a Stripe account of the sample company."""
+    days, last = [], START + timedelta(days=4)
+    with serving(tmp_path / "files", orders_per_day=40) as sandbox:
         runtime = sandbox.runtime(tmp_path, database)
-        for n in range(8):
+        for n in range(5):
             sandbox.at_night_of(START + timedelta(days=n))
             days.append(steps.run_day(runtime, NAME, START + timedelta(days=n), f"night {n}"))
     return runtime, days, last
@@ -48,7 +48,9 @@ def test_payouts_are_proven_by_their_members_and_booked_once(
             (NAME,),
         ).fetchall()
         fates = dict(
-            connection.execute("SELECT fate, count(*) FROM ops.fate WHERE stream = 'payout_members' GROUP BY 1").fetchall()
+            connection.execute(
+                "SELECT fate, count(*) FROM ops.fate WHERE stream = 'payout_members' GROUP BY 1"
+            ).fetchall()
         )
     assert sizes
     assert sum(pull.calls for pull in pulls) == len(days) + sum(-(-size // 100) for size in sizes)

@@ -41,7 +41,7 @@ CREATE INDEX twin_by_key ON recon.twin (record, key);
 
 CREATE TABLE recon.flag (
   flag_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  what             text NOT NULL CHECK (what IN ('charge', 'line', 'reference', 'path')),
+  what             text NOT NULL CHECK (what IN ('charge', 'line', 'reference', 'path', 'statement')),
   entity           text NOT NULL,
   record           text NOT NULL,
   connection       text NOT NULL,
@@ -61,6 +61,7 @@ CREATE TABLE recon.flag (
   CHECK ((connection, source_id) <> (twin_connection, twin_source_id))
 );
 COMMENT ON TABLE recon.flag IS 'Two records that may be one payment made twice, or one event told twice. Both are posted until a person decides. Append-only.';
+COMMENT ON COLUMN recon.flag.twin_source_id IS 'The other record; of a statement flag the id of the statement that has the line, too.';
 COMMENT ON COLUMN recon.flag.pattern IS 'SHA-256 of what the two have in common; who says that both are real says so of its rhythm, too.';
 CREATE UNIQUE INDEX flag_asks_once ON recon.flag (record, least(connection || E'\x1f' || source_id, twin_connection || E'\x1f' || twin_source_id),
                                                   greatest(connection || E'\x1f' || source_id, twin_connection || E'\x1f' || twin_source_id));
