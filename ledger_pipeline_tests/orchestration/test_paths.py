@@ -198,6 +198,43 @@ def test_control_totals_tie(feeds: Feeds) -> None:
     assert [one for one in found if not one.holds or one.explained] == []
 
 
+STATEMENT = """\
+:20:{number}
+:25:GB12/345
+:28C:{number}/1
+:60F:C2610{first}GBP{opening}
+{lines}:62F:C2610{last}GBP{closing}
+"""
+
+
+def test_a_bank_that_states_balances_ties_though_a_feed_has_posted_its_lines(feeds: Feeds) -> None:
+    """Two statements of a file connection: the feed has posted one line of each, the second one's other line only the file tells."""
+    folder = feeds.folder / "mt"
+    folder.mkdir()
+    own = f"  mt: {{entity: acme, source: bank_file, folder: {folder}, same_as: [feed], accounts: {{GB12/345: operating}}}}\n"
+    feeds.config.write_text(feeds.config.read_text().replace("schedule:", own + "schedule:"))
+    feeds.runtime = type(feeds.runtime).from_file(feeds.config)
+    feeds.night("feed", 0, COFFEE)
+    feeds.night("feed", 1, (1, "-20.00", "BOOKS"))
+    coffee, books, tea = ":61:2610051005D3,50NTRFX\n", ":61:2610061006D20,NTRFY\n", ":61:2610061006D1,NTRFZ\n"
+    for day, number, opening, lines, closing in (
+        (0, "1", "100,00", coffee, "96,50"),
+        (1, "2", "96,50", books + tea, "75,50"),
+    ):
+        said = STATEMENT.format(
+            number=number, first=f"0{5 + day}", last=f"0{5 + day}", opening=opening, lines=lines, closing=closing
+        )
+        (folder / f"{on(day)}.sta").write_text(said)
+        assert feeds.night("mt", day).error is None
+    assert feeds.balances()["bank:operating"] == -2_450
+    assert [fate for fate, _ in feeds.fates("mt")] == ["ignored", "posted"]
+    with feeds.database.connect("reader") as connection:
+        found = controls.of_connections(connection, ["mt"], on(0), on(1))
+    assert {one.kind for one in found} == {"landed", "balance"}
+    assert [one for one in found if not one.holds] == []
+    assert feeds.is_proven()
+
+
 def test_the_same_order_number_with_another_total_is_quarantined_and_named(database: Database, tmp_path: Path) -> None:
     feeds = Feeds(tmp_path, database, {"shop": "", "own": "shop"}, TILL)
     feeds.sell("shop", 0, ("#1001", "10.00"), ("#1002", "20.00"))
