@@ -262,7 +262,7 @@ def look(
 
 
 _CONTINUED = """
-    SELECT t.connection, t.source_id, t.raw_id, t.bank_role, t.currency, t.amount_minor, t.booked_on, e.origin_id
+    SELECT t.connection, t.source_id, t.raw_id, t.bank_role, t.currency, t.amount_minor, t.booked_on, '', '', true, e.origin_id
       FROM staging.bank_transaction t
       JOIN staging.document d USING (connection, sync_date, raw_id)
       JOIN staging.bank_balance o ON (o.connection, o.sync_date, o.raw_id, o.kind) = (t.connection, t.sync_date, t.raw_id, 'opening')
@@ -279,7 +279,7 @@ def _continued(connection: Connection, scope: Mapping[str, Any], refused: Collec
     """Lines without an id of their own that stand from another statement, which this one continues: the same line, or an equal one?"""
     found = []
     for *row, other in connection.execute(_CONTINUED, scope):
-        line = Payment(*row, text="", is_new=True)
+        line = Payment(*row)
         if line.raw_id not in refused:
             twin = replace(line, source_id=other)
             found.append(Found("statement", line, twin, pattern("statement", line.source_id)))
