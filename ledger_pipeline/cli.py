@@ -16,6 +16,7 @@ import typer
 from ledger_pipeline.commands import categories as categories_commands
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import duplicates as duplicates_commands
 from ledger_pipeline.commands import measures as measures_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
@@ -53,6 +54,7 @@ app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
+app.add_typer(duplicates_commands.duplicates, name="duplicates")
 rates_app.command()(currency_commands.refresh)
 
 Port = Annotated[int, typer.Option(help="Port of the sandbox on 127.0.0.1.")]

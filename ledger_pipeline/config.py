@@ -125,6 +125,8 @@ class ConnectionConfig(BaseModel):
     """True: it may have the same secret as another connection that says so."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
+    same_as: tuple[str, ...] = ()
+    """Connections of the entity that tell of the same events: each event is posted once, by whoever tells it first."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -269,6 +271,11 @@ def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources:
             mistakes.append(
                 _mistake(path, document, (*at, "source"), f"unknown source {connection.source!r}; known are {known}")
             )
+        mistakes += [
+            _mistake(path, document, (*at, "same_as", number), wrong)
+            for number, other in enumerate(connection.same_as)
+            if (wrong := _same_as_mistake(config, name, other))
+        ]
         for number, route in enumerate(connection.routes):
             where = (*at, "route", number)
             if route.entity not in config.entities:
@@ -277,6 +284,26 @@ def _cross_check(path: Path, document: Any, config: LedgerConfig, known_sources:
             elif wrong := routing.mistake(route):
                 mistakes.append(_mistake(path, document, where, wrong))
     return mistakes
+
+
+def _same_as_mistake(config: LedgerConfig, name: str, other: str) -> str | None:
+    """Why a connection can't tell of the same events as another, or None."""
+    if other not in config.connections:
+        return f"unknown connection {other!r}; known are {', '.join(sorted(config.connections))}"
+    if other == name:
+        return "a connection tells of its own events anyway"
+    own, theirs = config.connections[name].entity, config.connections[other].entity
+    if own != theirs:
+        return f"{other} belongs to {theirs}, {name} to {own}: one event is one entity's"
+    seen, waiting = {other}, [other]
+    while waiting:
+        for further in config.connections[waiting.pop()].same_as:
+            if further == name:
+                return f"{other} says already that it tells of the same events as {name}: once is enough"
+            if further in config.connections and further not in seen:
+                seen.add(further)
+                waiting.append(further)
+    return None
 
 
 def resolve(value: Any, environment: Mapping[str, str] | None = None, *, version: Version = "current") -> Any:

@@ -100,6 +100,20 @@ bank_account_role = each(
 )
 
 
+def _own_name(prefix: str) -> Converter:
+    def run(columns: Sequence[Column], report: Report) -> pa.Array:
+        names = report.settings.options.get("accounts", {})
+        return pa.array([None if a is None else prefix + names.get(a, a) for a in columns[0]], pa.string())
+
+    name = f"{prefix}{{account}}" if prefix else "account"
+    return Converter(name, ("str",), run, "By its own name where ledger.yaml gives one (accounts).")
+
+
+own_account = _own_name("")
+own_account_role = _own_name("bank:")
+"""For sources whose payload has the source's own id: file and feed name one account differently."""
+
+
 def line_id(
     account_id: str,
     booked_on: str,

@@ -59,7 +59,11 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A canonical record. `date_field` says when it happened; a `parent` makes it a part, numbered by `line_no`."""
+    """A canonical record. `date_field` says when it happened; a `parent` makes it a part, numbered by `line_no`.
+
+    `identity` are the columns by which two connections that tell of the same events (`same_as`) mean the same one; records that are equal in
+    them are counted. `agrees` are columns that must then be equal, too: where they aren't, a person has to look.
+    """
 
     name: str
     doc: str
@@ -68,6 +72,8 @@ class Record:
     parent: str | None = None
     totals: tuple[Total, ...] = ()
     money: tuple[tuple[str, str], ...] = ()  # (amount column, currency column) that the metadata sums
+    identity: tuple[str, ...] = ()
+    agrees: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[Field, ...]:
@@ -152,6 +158,8 @@ SALE = Record(
         ),
     ),
     money=(("total_minor", "currency"),),
+    identity=("order_number", "currency"),
+    agrees=("total_minor",),
 )
 SALE_LINE = Record(
     "sale_line",
@@ -217,6 +225,7 @@ REFUND = Record(
         Total("tenders_minor", "total_minor", (("refund_tender", "amount_minor", 1),), "refunded tenders = total"),
     ),
     money=(("total_minor", "currency"),),
+    identity=("order_id", "currency", "total_minor"),
 )
 REFUND_LINE = Record(
     "refund_line",
@@ -312,6 +321,8 @@ PROCESSOR_TRANSACTION = Record(
         ),
     ),
     money=(("amount_minor", "currency"), ("fee_minor", "currency")),
+    identity=("processor", "source_id"),
+    agrees=("currency", "amount_minor", "fee_minor"),
 )
 PAYOUT = Record(
     "payout",
@@ -331,6 +342,18 @@ PAYOUT = Record(
     ),
     date_field="occurred_at",
     money=(("amount_minor", "currency"),),
+    identity=("processor", "source_id"),
+)
+PAYOUT_MEMBER = Record(
+    "payout_member",
+    "That a payout carried a balance transaction, as the processor says it. A reference: the transaction's money is booked from itself.",
+    (
+        Field("processor", "text", "stripe…"),
+        Field("payout_id", "text", "The payout."),
+        Field("transaction_id", "text", "The balance transaction that it carried (processor_transaction.source_id)."),
+        _CURRENCY,
+        Field("net_minor", "minor", "What the transaction moved the balance by, its fee deducted."),
+    ),
 )
 DISPUTE = Record(
     "dispute",
@@ -352,6 +375,8 @@ DISPUTE = Record(
     ),
     date_field="decided_at",
     money=(("amount_minor", "currency"),),
+    identity=("processor", "source_id"),
+    agrees=("currency", "amount_minor"),
 )
 BANK_TRANSACTION = Record(
     "bank_transaction",
@@ -374,6 +399,7 @@ BANK_TRANSACTION = Record(
     ),
     date_field="booked_on",
     money=(("amount_minor", "currency"),),
+    identity=("bank_role", "currency", "amount_minor", "booked_on"),
 )
 BANK_BALANCE = Record(
     "bank_balance",
@@ -414,6 +440,7 @@ RECORDS: dict[str, Record] = {
         REFUND_TENDER,
         PROCESSOR_TRANSACTION,
         PAYOUT,
+        PAYOUT_MEMBER,
         DISPUTE,
         BANK_TRANSACTION,
         BANK_BALANCE,

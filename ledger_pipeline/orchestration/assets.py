@@ -16,12 +16,14 @@ from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import metadata, steps
 from ledger_pipeline.orchestration.resources import Ledger
+from ledger_pipeline.reconcile import flags
 from ledger_pipeline.store import staging
 from ledger_pipeline.store.gate import GateClosed
 from ledger_pipeline.store.raw import Pull
 
 OWNERS = ["team:finance-data"]
 PULLS_AT_ONCE = 4
+LIKELY = "likely_duplicates"
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,16 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
             blocking=True,
         )
     ]
+    flagged = [record for record in flags.FLAGGED if record in source.records]
+    specs += [
+        dg.AssetCheckSpec(
+            LIKELY,
+            asset=staging_key(name, record),
+            description="Nothing looks like a payment made or told twice. What does is posted all the same: "
+            "`ledger-pipeline duplicates` asks a person.",
+        )
+        for record in flagged
+    ]
 
     @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name}, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> Iterator[dg.AssetCheckResult]:
@@ -224,8 +236,28 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
             )
         if dg.AssetCheckKey(staging_key(name, gate_of), "gate") in context.selected_asset_check_keys:
             yield _verdict(staging_key(name, gate_of), checked)
+        for record in flagged:
+            if dg.AssetCheckKey(staging_key(name, record), LIKELY) in context.selected_asset_check_keys:
+                found = [f for one in checked.values() for f in one.likely_duplicates if f.record == record]
+                yield _likely_duplicates(staging_key(name, record), found)
 
     return check
+
+
+def _likely_duplicates(key: dg.AssetKey, found: list[flags.Flag]) -> dg.AssetCheckResult:
+    """A warning with the flags that wait for a person; it holds nothing up."""
+    rows = [
+        {"flag": f.flag_id, "why": f.reason, "later": f.source_id, "earlier": f"{f.twin_connection} {f.twin_source_id}"}
+        for f in found
+    ]
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=LIKELY,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(found)} to decide: `ledger-pipeline duplicates`" if found else None,
+        metadata={"flags": metadata.table(rows[:100], ("flag", "why", "later", "earlier")), "waiting": len(found)},
+    )
 
 
 def _verdict(key: dg.AssetKey, checked: dict[date, steps.Checked]) -> dg.AssetCheckResult:

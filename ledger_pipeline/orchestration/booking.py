@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -133,13 +135,73 @@ def _one_journal(journals: Mapping[str, Journal], rejected: set[int]) -> tuple[p
         for row in np.flatnonzero(keep).tolist():
             keep[row] = keys[row] not in seen
             seen.add(keys[row])
+    return _kept(all_entries, all_lines, keep)
+
+
+def _kept(entries: pa.Table, lines: pa.Table, keep: npt.NDArray[np.bool_]) -> tuple[pa.Table, pa.Table]:
+    """These entries and their lines, which refer to them by their new row."""
     if keep.all():
-        return all_entries, all_lines
+        return entries, lines
     renumber = np.cumsum(keep) - 1
-    entry = np.asarray(all_lines["entry"].to_numpy(), np.int64)
+    entry = np.asarray(lines["entry"].to_numpy(), np.int64)
     mask = keep[entry] if len(entry) else np.zeros(0, np.bool_)
-    kept = all_lines.filter(pa.array(mask)).set_column(0, "entry", pa.array(renumber[entry[mask]], pa.int64()))
-    return all_entries.filter(pa.array(keep)), kept
+    kept = lines.filter(pa.array(mask)).set_column(0, "entry", pa.array(renumber[entry[mask]], pa.int64()))
+    return entries.filter(pa.array(keep)), kept
+
+
+Identity = tuple[str, str]
+"""(record, source id)."""
+
+
+def leave_out(
+    made: Wanted,
+    tables: Mapping[str, pa.Table],
+    told_elsewhere: Mapping[Identity, str],
+    rejected: Mapping[Identity, str] = MappingProxyType({}),
+) -> None:
+    """Take records out of what is wanted, each with its reason: what is told elsewhere isn't posted, what is rejected is quarantined.
+
+    A payload of which nothing else is posted is ignored, with the reasons of its records.
+    """
+    out = set(told_elsewhere) | set(rejected)
+    if not out:
+        return
+    bad: set[int] = set()
+    for entries, _ in made.by_entity.values():
+        for raw_id, *identity in zip(*(entries[n].to_pylist() for n in ("raw_id", "record", "source_id")), strict=True):
+            if tuple(identity) in rejected and raw_id not in bad:
+                bad.add(raw_id)
+                made.rejected.append((raw_id, identity[0], rejected[identity[0], identity[1]]))
+    standing: set[Identity] = set()
+    for entity, (entries, lines) in made.by_entity.items():
+        identities = list(zip(entries["record"].to_pylist(), entries["source_id"].to_pylist(), strict=True))
+        keep = np.array([one not in out for one in identities], np.bool_)
+        keep &= ~np.isin(entries["raw_id"].to_numpy(), list(bad))
+        made.by_entity[entity] = _kept(entries, lines, keep)
+        standing.update(one for one, is_kept in zip(identities, keep.tolist(), strict=True) if is_kept)
+    _ignore_empty(made, tables, told_elsewhere, standing)
+
+
+def _ignore_empty(
+    made: Wanted, tables: Mapping[str, pa.Table], told_elsewhere: Mapping[Identity, str], standing: set[Identity]
+) -> None:
+    """Payloads none of whose records stands any more; also one that repeats another's records on this day."""
+    reasons: dict[int, list[str]] = {}
+    stands: set[int] = set()
+    for record in {record for record, _ in told_elsewhere}:
+        for raw_id, source_id in zip(*(tables[record][n].to_pylist() for n in ("raw_id", "source_id")), strict=True):
+            if (record, source_id) in told_elsewhere:
+                reasons.setdefault(raw_id, []).append(told_elsewhere[record, source_id])
+    if not reasons:
+        return
+    for record in RULES:
+        if record in tables:
+            rows = zip(*(tables[record][n].to_pylist() for n in ("raw_id", "source_id")), strict=True)
+            stands.update(raw_id for raw_id, source_id in rows if (record, source_id) in standing)
+    for raw_id, said in reasons.items():
+        if raw_id not in stands:
+            made.posted.discard(raw_id)
+            made.ignored[raw_id] = said[0] + (f"; and {len(said) - 1} more records likewise" if said[1:] else "")
 
 
 def fates(

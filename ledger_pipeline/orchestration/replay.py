@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ledger_pipeline.checks import suites
 from ledger_pipeline.model.records import RECORDS, parts_of
-from ledger_pipeline.orchestration import booking, steps
+from ledger_pipeline.orchestration import booking, paths, steps
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.reconcile import placing
 from ledger_pipeline.store import actions, posting, raw, staging
@@ -134,6 +134,8 @@ def _run(
         tables = {n: steps.without(t, set(refused) | stale) for n, t in mapped.tables.items()}
         tables = placing.placed(connection, link.entity, link.name, tables)
         made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
+        known = steps.without(mapped.documents, set(refused) | stale)
+        target = paths.once(runtime.config, connection, target, made, tables, known)
         rejected = {raw_id for raw_id, _, _ in made.rejected}
         decided = steps.without(mapped.documents, set(refused) | stale | rejected)
         done = steps.append(runtime, connection, link, target, made, decided)

@@ -20,6 +20,7 @@ from ledger_pipeline.connect.mapping import Plan, Settings
 from ledger_pipeline.connect.redact import remember
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.journal import Rates
+from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.routing import Route
 from ledger_pipeline.orchestration import credentials
 from ledger_pipeline.secrets.keeper import Version
@@ -29,6 +30,26 @@ from ledger_pipeline.store.database import Connection, Database
 log = logging.getLogger(__name__)
 
 BOOKS_DATABASE = "ledger"
+
+
+def check_same_as(config: LedgerConfig) -> None:
+    """Raises ConfigError where connections that shall tell of the same events have no kind of record in common."""
+    mistakes = []
+    for name, connection in config.connections.items():
+        for other in connection.same_as:
+            own, theirs = (
+                {r for r in sources.load(config.connections[n].source).records if RECORDS[r].identity}
+                for n in (name, other)
+            )
+            if not own & theirs:
+                kinds = f"{name} has {_list(own)}, {other} has {_list(theirs)}"
+                mistakes.append(f"connections.{name}.same_as: no kind of record is told by both: {kinds}")
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _list(records: set[str]) -> str:
+    return ", ".join(sorted(records)) or "none that has an identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,9 @@ class Runtime:
         """From ledger.yaml (of the working folder, else the sandbox company's)."""
         found = path or configuration.find()
         folder = Path.cwd() if found.is_relative_to(Path(__file__).parents[1]) else found.parent
-        return cls(configuration.load(found, sources.known()), folder.resolve())
+        config = configuration.load(found, sources.known())
+        check_same_as(config)
+        return cls(config, folder.resolve())
 
     @property
     def database(self) -> Database:

@@ -18,10 +18,11 @@ from ledger_pipeline.checks.suites import Outcome
 from ledger_pipeline.connect.errors import AuthError
 from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import booking
+from ledger_pipeline.orchestration import booking, paths
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
-from ledger_pipeline.reconcile import placing
+from ledger_pipeline.reconcile import flags, placing
+from ledger_pipeline.reconcile.calendar import Calendar
 from ledger_pipeline.store import gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
@@ -205,6 +206,8 @@ class Checked:
     closed_by: list[str]
     quarantined: int
     documents: int
+    likely_duplicates: list[flags.Flag] = field(default_factory=list)
+    """Flags of the day that wait for a person."""
 
 
 def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked:
@@ -251,7 +254,28 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             run_id=run_id,
             at=at,
         )
-    return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
+        waiting = _likely_duplicates(runtime, connection, link, sync_date, bad, run_id, at)
+    return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows, waiting)
+
+
+def _likely_duplicates(
+    runtime: Runtime,
+    connection: Connection,
+    link: Link,
+    sync_date: date,
+    refused: Iterable[int],
+    run_id: str,
+    at: datetime,
+) -> list[flags.Flag]:
+    """Flag payments of the day that may be made or told twice. They are posted all the same: only a person knows."""
+    records = [record for record in flags.FLAGGED if record in link.source.records]
+    if not records:
+        return []
+    calendar = Calendar(runtime.config.entities[link.entity].country)
+    others = paths.group(runtime.config, link.name)
+    found = flags.look(connection, link.name, sync_date, records, calendar, others, set(refused))
+    flags.keep(connection, link.entity, sync_date, found, run_id, at)
+    return flags.flags(connection, link.name, sync_date)
 
 
 MINIMUM_FOR_SHARE = 20
@@ -320,6 +344,8 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         tables = {name: without(table, set(refused) | stale) for name, table in tables.items()}
         tables = placing.placed(connection, link.entity, link.name, tables)
         made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
+        known = without(documents, set(refused) | stale)
+        target = paths.once(runtime.config, connection, target, made, tables, known)
         _refuse(connection, link, sync_date, made, documents, run_id, target.at)
         rejected = {raw_id for raw_id, _, _ in made.rejected}
         decided = without(documents, set(refused) | stale | rejected)

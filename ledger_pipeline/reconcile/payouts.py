@@ -1,6 +1,7 @@
 """Each payout against what it is made of: its transactions, fees and reserves, or the difference that is left; and whether the bank shows it.
 
-Some processors name the payout on its transactions, others don't. Where it isn't named, payouts carry transactions in the order in which
+Some processors name the payout on its transactions, or list a payout's transactions (Stripe does for automatic ones): then these are it, and
+what they miss is its difference. Where nobody names them, payouts carry transactions in the order in which
 they happened, so a payout is the run of them that follows the last payout's, and its own failures that came back meanwhile.
 """
 
@@ -10,8 +11,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from statistics import median_low
+from types import MappingProxyType
 from typing import Literal
 
 from ledger_pipeline.model.money import format_minor
@@ -22,6 +24,7 @@ from ledger_pipeline.store.database import Connection
 How = Literal["stated", "inferred", "unknown"]
 WINDOW_DAYS = 45
 """Payouts of so many days are looked at."""
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 CARRIED_DAYS = 21
 """What a payout carries is at most so many days older."""
 
@@ -96,19 +99,26 @@ class Alert:
 # what a payout is made of --------------------------------------------------------------------------------------------------
 
 
-def explain(payouts: Iterable[Payout], movements: Iterable[Movement]) -> list[Explained]:
-    """Payouts of one balance (connection and currency), in the order of issue, against the balance's other movements."""
+def explain(
+    payouts: Iterable[Payout],
+    movements: Iterable[Movement],
+    listed: Mapping[str, Sequence[Movement]] = MappingProxyType({}),
+) -> list[Explained]:
+    """Payouts of one balance (connection and currency), in the order of issue, against the balance's other movements.
+
+    `listed`: by payout, all that it carried, as the processor lists it; nothing is inferred about such a payout.
+    """
     ordered = sorted(payouts, key=lambda p: (p.issued_at, p.payout_id))
     moves = sorted(movements, key=lambda m: (m.occurred_at, m.source_id))
-    stated: dict[str, list[Movement]] = defaultdict(list)
+    stated: dict[str, list[Movement]] = defaultdict(list, {bare(id_): list(of) for id_, of in listed.items()})
     for move in moves:
-        if move.payout_id:
+        if move.payout_id and bare(move.payout_id) not in listed:
             stated[bare(move.payout_id)].append(move)
     runs = _Runs([m for m in moves if m.kind != "payout_failure"], [m for m in moves if m.kind == "payout_failure"])
     found = []
     for payout in ordered:
         named = stated.get(bare(payout.payout_id), [])
-        if named and sum(m.net_minor for m in named) == payout.amount_minor:
+        if bare(payout.payout_id) in listed or (named and sum(m.net_minor for m in named) == payout.amount_minor):
             runs.use(named)
             found.append(_explained(payout, "stated", named))
         elif run := runs.take(payout):
@@ -148,7 +158,9 @@ class _Runs:
     def use(self, named: Sequence[Movement]) -> None:
         """A processor named these."""
         ids = {m.source_id for m in named}
-        self.begin = sum(1 for m in self.moves if m.occurred_at <= max(n.occurred_at for n in named))
+        last = max((m.occurred_at for m in self.moves if m.source_id in ids), default=None)
+        if last is not None:
+            self.begin = max(self.begin or 0, sum(1 for m in self.moves if m.occurred_at <= last))
         self.failures = [m for m in self.failures if m.source_id not in ids]
 
     def take(self, payout: Payout) -> list[Movement] | None:
@@ -209,18 +221,40 @@ _MOVEMENTS = """
 """
 
 
+_MEMBERS = """
+    SELECT DISTINCT ON (connection, source_id) connection, currency, payout_id, transaction_id, net_minor FROM staging.payout_member
+     WHERE connection = ANY(%(names)s) AND sync_date BETWEEN %(first)s AND %(last)s
+     ORDER BY connection, source_id, sync_date DESC, raw_id DESC
+"""
+
+
+def _listed(
+    connection: Connection, scope: Mapping[str, object], movements: Mapping[tuple[str, str], Sequence[Movement]]
+) -> dict[tuple[str, str], dict[str, list[Movement]]]:
+    """By balance and payout, what the processor says that it carried; of what is older than the movements only the net is known."""
+    known = {(name, move.source_id): move for (name, _), of in movements.items() for move in of}
+    found: dict[tuple[str, str], dict[str, list[Movement]]] = defaultdict(lambda: defaultdict(list))
+    for name, currency, payout_id, id_, net in connection.execute(_MEMBERS, scope):
+        move = known.get((name, id_)) or Movement(id_, "earlier transaction", _LONG_AGO, net, 0)
+        found[name, currency][bare(payout_id)].append(move)
+    return found
+
+
 def of_connections(connection: Connection, names: Sequence[str], through: date) -> list[Explained]:
     """The payouts that processors issued in the WINDOW_DAYS before the end of a day, by connection, currency and time."""
     first = through - timedelta(days=WINDOW_DAYS)
     scope = {"names": list(names), "first": first - timedelta(days=CARRIED_DAYS), "last": through}
     payouts: dict[tuple[str, str], list[Payout]] = defaultdict(list)
     movements: dict[tuple[str, str], list[Movement]] = defaultdict(list)
+    told: set[str] = set()
     for row in connection.execute(_PAYOUTS, scope):
-        if row[4].date() >= first:
+        if row[4].date() >= first and row[1] not in told:  # two connections may tell of one payout
+            told.add(row[1])
             payouts[row[0], row[2]].append(Payout(*row))
     for name, currency, *move in connection.execute(_MOVEMENTS, scope):
         movements[name, currency].append(Movement(*move))
-    return [one for key in sorted(payouts) for one in explain(payouts[key], movements[key])]
+    listed = _listed(connection, scope, movements)
+    return [one for key in sorted(payouts) for one in explain(payouts[key], movements[key], listed[key])]
 
 
 def alerts(entity: str, explained: Iterable[Explained], items: Iterable[OpenItem]) -> list[Alert]:

@@ -341,8 +341,14 @@ _MOVED = """
            l.amount_minor
       FROM ledger.entry e JOIN raw.record r USING (raw_id) JOIN ledger.line l USING (entry_id)
      WHERE e.connection = ANY(%(names)s) AND l.role LIKE 'bank:%%'
+    UNION ALL
+    SELECT t.connection, l.role, l.currency, e.occurred_on, r.fetched_at, l.amount_minor
+      FROM recon.twin t JOIN raw.record r USING (raw_id)
+      JOIN ledger.live_entry e ON (e.connection, e.record, e.source_id) = (t.twin_connection, t.record, t.twin_source_id)
+      JOIN ledger.line l USING (entry_id)
+     WHERE t.connection = ANY(%(names)s) AND l.role LIKE 'bank:%%'
 """
-"""A reversal counts from when the version came that took its entry's place."""
+"""A reversal counts from when the version came that took its entry's place. What another path has posted of the same events counts, too."""
 
 
 def _missing(scope: _Scope) -> dict[tuple[str, str], list[_Missing]]:
@@ -464,6 +470,14 @@ _PAYOUTS = """
                             SELECT t.source_id FROM staging.processor_transaction t
                              WHERE t.connection = p.connection AND t.kind IN ('payout', 'payout_failure')
                                AND p.source_id IN (t.source_object_id, t.payout_id))), 0)::bigint
+           + coalesce((SELECT sum(l.amount_minor)
+                         FROM staging.processor_transaction t
+                         JOIN recon.twin w ON (w.connection, w.record, w.source_id, w.raw_id)
+                                            = (t.connection, 'processor_transaction', t.source_id, t.raw_id)
+                         JOIN ledger.live_entry e ON (e.connection, e.record, e.source_id) = (w.twin_connection, w.record, w.twin_source_id)
+                         JOIN ledger.line l USING (entry_id)
+                        WHERE t.connection = p.connection AND t.kind IN ('payout', 'payout_failure') AND l.role = 'payout_in_transit'
+                          AND l.currency = p.currency AND p.source_id IN (t.source_object_id, t.payout_id)), 0)::bigint
       FROM (SELECT connection, min(window_start) AS start, max(window_end) AS until FROM raw.pull
              WHERE connection = ANY(%(names)s) AND sync_date BETWEEN %(first)s AND %(last)s GROUP BY 1) w
       JOIN LATERAL (SELECT DISTINCT ON (o.source_id) o.* FROM staging.payout o

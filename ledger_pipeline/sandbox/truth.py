@@ -416,6 +416,8 @@ def _walk_processor(books: Books, company: Company, connection: str, days: list[
             moved = payout.failed_at or payout.paid_at
             if has_events and moved is not None and moved < end:
                 books.fate(connection, "events", payout.payout_id, "reference")
+                if payout.failed_at is None:
+                    books.fate(connection, "payout_members", payout.payout_id, "reference")
         for dispute in company.disputes(connection, day):
             fate, reason = dispute_fate(dispute, end)
             if has_events and reason != "undecided":  # Stripe tells the day of a decision in an event only

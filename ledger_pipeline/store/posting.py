@@ -40,6 +40,7 @@ class Target:
 
     `is_adjusting`: a person's act or a month-end run, which also posts into a period that is closing. `is_replay`: what was posted from the
     same payload by an older mapping, rule, chart or route is corrected, too. `siblings`: the other entities that the connection feeds.
+    `withdrawn`: (record, source id) of what a person called a duplicate; its entry is reversed, also where its payload was posted before.
     """
 
     connection: str
@@ -52,6 +53,7 @@ class Target:
     is_adjusting: bool = False
     is_replay: bool = False
     siblings: tuple[str, ...] = ()
+    withdrawn: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -282,15 +284,17 @@ def _vanished(
     """Standing entries of the decided payloads' records that are no longer wanted; not those of a payload that was posted before."""
     origins = zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True)
     decided = dict(zip(origins, documents["raw_id"].to_pylist(), strict=True))
+    names = ("entry_id", "stream", "origin_id", "is_live", "record", "source_id")
     gone = [
-        (entry_id, decided[stream, origin])
-        for at, (entry_id, stream, origin, is_live) in enumerate(
-            zip(*(live[n].to_pylist() for n in ("entry_id", "stream", "origin_id", "is_live")), strict=True)
+        (entry_id, decided[stream, origin], identity in target.withdrawn)
+        for at, (entry_id, stream, origin, is_live, *identity_) in enumerate(
+            zip(*(live[n].to_pylist() for n in names), strict=True)
         )
+        for identity in (tuple(identity_),)
         if is_live and at not in touched and (stream, origin) in decided
     ]
-    settled = set() if target.is_replay else _posted_before(connection, {raw_id for _, raw_id in gone})
-    return [entry_id for entry_id, raw_id in gone if raw_id not in settled]
+    settled = set() if target.is_replay else _posted_before(connection, {raw_id for _, raw_id, _ in gone})
+    return [entry_id for entry_id, raw_id, is_withdrawn in gone if is_withdrawn or raw_id not in settled]
 
 
 def _elsewhere(connection: Connection, target: Target, wanted: pa.Table) -> set[int]:

@@ -49,10 +49,21 @@ def _row(runtime: Runtime, name: str, system: str, day: date) -> Row:
 
 
 def _fewest(runtime: Runtime, system: str, stream: str, connection: str, records: int) -> int:
+    if (system, stream) == ("stripe", "payout_members"):
+        return 1 + _member_pages(runtime, connection)  # the events that tell of the payouts, and the payouts' pages
     if (system, stream) != ("shopify", "orders"):
         return max(1, ceil(records / PAGES[system]))
     counted = 1  # Shopify's own count, against which the listing is checked
     return counted + ceil(records / queries.MAX_PAGE_SIZE) + _completions(runtime, connection)
+
+
+def _member_pages(runtime: Runtime, connection: str) -> int:
+    with runtime.database.connect("reader") as reading:
+        rows = reading.execute(
+            "SELECT json_array_length(payload -> 'balance_transactions') FROM raw.record WHERE connection = %s AND stream = 'payout_members'",
+            (connection,),
+        ).fetchall()
+    return sum(max(1, ceil(row[0] / PAGES["stripe"])) for row in rows)
 
 
 def _completions(runtime: Runtime, connection: str) -> int:

@@ -125,9 +125,9 @@ def test_no_asset_of_a_connection_depends_on_another_connection(specs: dict[str,
 
 def test_every_staged_record_has_a_blocking_check_and_every_connection_a_gate(defs: dg.Definitions) -> None:
     found = {
-        (key.asset_key.to_user_string(), key.name): spec.blocking
+        (spec.asset_key.to_user_string(), spec.name): spec.blocking
         for checks in defs.asset_checks or ()
-        for key, spec in zip(checks.check_keys, checks.check_specs, strict=True)
+        for spec in checks.check_specs
     }
     for name, connection in CONFIG.connections.items():
         records = sources.load(connection.source).records
@@ -136,6 +136,7 @@ def test_every_staged_record_has_a_blocking_check_and_every_connection_a_gate(de
             f"staging/{name}/{records[0]}"
         ]
         assert found[f"staging/{name}/{records[0]}", "gate"] is True
+    assert found["staging/plaid_us/bank_transaction", "likely_duplicates"] is False
 
 
 def test_a_disabled_connection_is_not_loaded(tmp_path: Path) -> None:

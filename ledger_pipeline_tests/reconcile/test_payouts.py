@@ -78,3 +78,18 @@ def test_an_overdue_payout_and_a_deposit_without_one_are_alerts() -> None:
         ("payout overdue", 5),
         ("deposit unexplained", -7),
     ]
+
+
+def test_what_the_processor_lists_goes_before_what_follows_from_the_order() -> None:
+    moves = [move("c1", 1_000, 0), move("c2", 500, 0), move("c3", 500, 1)]
+    listed = {"p1": [moves[0], moves[2]]}
+    (found,) = explain([payout("p1", 1_500, 2)], moves, listed)
+    assert (found.how, found.transactions, found.difference_minor) == ("stated", 2, 0)
+    assert explain([payout("p1", 1_500, 2)], moves)[0].how == "inferred"
+
+
+def test_a_difference_to_what_is_listed_is_named_even_where_a_run_would_fit() -> None:
+    moves = [move("c1", 1_000, 0), move("c2", 500, 0)]
+    (found,) = explain([payout("p1", 1_500, 2)], moves, {"p1": [moves[0]]})
+    assert (found.how, found.difference_minor) == ("stated", 500)
+    assert found.note == "1 transactions: charge 10.00 USD; difference 5.00 USD"

@@ -295,6 +295,7 @@ def test_events_hold_thirty_days_filter_by_type_and_repeat_the_planted_one(
     found = every(base, "stripe_us", "events")
     assert {one["type"] for one in found} == {
         "charge.dispute.created", "charge.dispute.closed", "payout.created", "payout.paid", "payout.failed",
+        "payout.reconciliation_completed",
     }  # fmt: skip
     twice = {one["id"]: one for one in found if sum(other["id"] == one["id"] for other in found) == 2}
     planted = {one.source_id for one in company.planted(START, LATE.date()) if one.kind == "duplicate_event"}
@@ -302,6 +303,8 @@ def test_events_hold_thirty_days_filter_by_type_and_repeat_the_planted_one(
     closed = every(base, "stripe_us", "events", **{"types[]": ["charge.dispute.closed"]})
     assert {one["type"] for one in closed} == {"charge.dispute.closed"}
     assert {one["data"]["object"]["status"] for one in closed} == {"lost", "won"}
+    reconciled = every(base, "stripe_us", "events", type="payout.reconciliation_completed")
+    assert {one["data"]["object"]["reconciliation_status"] for one in reconciled} == {"completed"}
     paid = every(base, "stripe_us", "events", type="payout.paid")
     assert {one["data"]["object"]["status"] for one in paid} == {"paid"}
     clock.set(datetime(2026, 11, 12, tzinfo=UTC))

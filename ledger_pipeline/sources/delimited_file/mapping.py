@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from ledger_pipeline.connect.banking import bank_account_role, role_of_text_line
+from ledger_pipeline.connect.banking import own_account, own_account_role, role_of_text_line
 from ledger_pipeline.connect.convert import UTC_TIME, constant, currency, date_iso, decimal_text_to_minor, each, text
 from ledger_pipeline.connect.mapping import Column, Converter, Field, Mapping, Report, Where
 from ledger_pipeline.model.money import MoneyError, to_minor
@@ -389,14 +389,14 @@ BANK = (
         "bank_transaction", STREAM, where=_is("bank_transaction"),
         fields=(
             ID,
-            Field("account_id", ("account_id?",), text),
+            Field("account_id", ("account_id?",), own_account),
             Field("booked_on", ("booked_on?",), date_iso),
             Field("state", (), constant("booked", pa.string())),
             Field("currency", (CURRENCY,), currency),
             Field("amount_minor", ("amount?", CURRENCY), decimal_text_to_minor),
             Field("description", ("description?",), text),
             Field("reference", ("reference?",), text),
-            Field("bank_role", ("account_id?",), bank_account_role),
+            Field("bank_role", ("account_id?",), own_account_role),
             Field("role", ("description?", "amount?"), role_of_text_line),
         ),
     ),

@@ -200,6 +200,9 @@ class DelimitedFileOptions(Options):
     )
     sheet: str | None = Field(None, description="Of an Excel file; its first one otherwise.")
     map: Annotated[SaleMap | BankMap, Field(discriminator="record")]
+    accounts: dict[str, str] = Field(
+        default={}, description="An account as the file says it → own name of it, where another path names it, too."
+    )
     categorise: Rules = ()
 
     @field_validator("encoding")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from ledger_pipeline.connect.banking import (
-    bank_account_role,
     number_to_minor_negated,
     official_currency,
+    own_account,
+    own_account_role,
     role_of_debit_line,
 )
 from ledger_pipeline.connect.convert import constant, date_iso, each, number_to_minor, text
@@ -22,14 +23,14 @@ TRANSACTION = Mapping(
     "transactions",
     fields=(
         Field("source_id", ("transaction_id",), text),
-        Field("account_id", ("account_id",), text),
+        Field("account_id", ("account_id",), own_account),
         Field("booked_on", ("date",), date_iso),
         Field("state", ("pending",), STATE),
         Field("currency", ("iso_currency_code?", "unofficial_currency_code?"), official_currency),
         Field("amount_minor", ("amount", "iso_currency_code?", "unofficial_currency_code?"), number_to_minor_negated),
         Field("description", ("name?",), text),
         Field("pending_id", ("pending_transaction_id?",), text),
-        Field("bank_role", ("account_id",), bank_account_role),
+        Field("bank_role", ("account_id",), own_account_role),
         Field("role", ("name?", "amount"), role_of_debit_line),
     ),
 )
@@ -38,7 +39,7 @@ BALANCE = Mapping(
     "accounts",
     fields=(
         Field("source_id", ("account_id",), text),
-        Field("account_id", ("account_id",), text),
+        Field("account_id", ("account_id",), own_account),
         Field("kind", (), constant("current", pa.string())),
         Field("currency", ("balances.iso_currency_code?", "balances.unofficial_currency_code?"), official_currency),
         Field("amount_minor", ("balances.current", "balances.iso_currency_code?"), number_to_minor),

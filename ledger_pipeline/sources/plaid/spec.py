@@ -30,6 +30,9 @@ class PlaidOptions(Options):
     secret: SecretStr
     access_token: SecretStr = Field(description="The item's access token.")
     base_url: str = "https://production.plaid.com"
+    accounts: dict[str, str] = Field(
+        default={}, description="Plaid's account id → own name of the account, where another path names it, too."
+    )
     categorise: Rules = ()
 
     tells: ClassVar = {

@@ -132,6 +132,14 @@ def _is_payout(columns: Sequence[Column], report: Report) -> pa.Array:
 IS_DISPUTE = Converter("is a dispute's event", ("str",), _is_dispute, "type begins with charge.dispute.")
 IS_PAYOUT = Converter("is a payout's event", ("str",), _is_payout, "type begins with payout.")
 
+IS_CARRIED = each(
+    "is carried by it",
+    "Its source is not the payout itself.",
+    ("str", "str"),
+    lambda source, payout: source != payout,
+    pa.bool_(),
+)
+
 _STRIPE = constant("stripe", pa.string())
 
 BALANCE_TRANSACTION = Mapping(
@@ -167,6 +175,21 @@ PAYOUT = Mapping(
         Field("amount_minor", ("amount",), minor_units),
         Field("arrives_on", ("arrival_date?",), date_unix),
     ),
+)
+PAYOUT_MEMBER = Mapping(
+    "payout_member",
+    "payout_members",
+    each="balance_transactions[]",
+    where=Where(("source?", "^.payout"), IS_CARRIED),
+    fields=(
+        Field("source_id", ("id",), text),
+        Field("processor", (), _STRIPE),
+        Field("payout_id", ("^.payout",), text),
+        Field("transaction_id", ("id",), text),
+        Field("currency", ("currency",), currency),
+        Field("net_minor", ("net",), minor_units),
+    ),
+    doc="The payout's own movements stand in its list, too, and are left out.",
 )
 DISPUTE = Mapping(
     "dispute",
@@ -214,4 +237,4 @@ PAYOUT_EVENT = Mapping(
         Field("arrives_on", (_OF + "arrival_date?",), date_unix),
     ),
 )
-MAPPINGS = (BALANCE_TRANSACTION, PAYOUT, DISPUTE, DISPUTE_EVENT, PAYOUT_EVENT)
+MAPPINGS = (BALANCE_TRANSACTION, PAYOUT, PAYOUT_MEMBER, DISPUTE, DISPUTE_EVENT, PAYOUT_EVENT)

@@ -254,6 +254,7 @@ class Account:
             happened += [("payout.created", payout.at, payout), ("payout.failed", payout.failed_at, payout)]
             if payout.failed_at is None:
                 happened.append(("payout.paid", payout.paid_at, payout))
+                happened.append(("payout.reconciliation_completed", payout.paid_at, payout))
         for dispute in self._back("dispute", day, DISPUTE_DAYS):
             happened += [
                 ("charge.dispute.created", dispute.at, dispute),

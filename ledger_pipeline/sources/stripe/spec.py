@@ -19,6 +19,7 @@ from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.window import Created
 from ledger_pipeline.sources.stripe.mapping import MAPPINGS
+from ledger_pipeline.sources.stripe.members import PayoutMembers
 
 VERSION = "2026-10-28.endive"
 LATE_EVENTS = ("charge.dispute.closed", "payout.paid", "payout.failed", "payout.canceled")
@@ -71,6 +72,12 @@ SOURCE = Source(
             control=("amount", "currency"),
             control_unit="minor",
             doc="What was sent to the bank.",
+        ),
+        Stream(
+            "payout_members",
+            PayoutMembers(_PAGE),
+            record_id="payout",
+            doc="Which balance transactions each automatic payout carried, once Stripe has reconciled it. A reference: no money is booked from it.",
         ),
         Stream(
             "disputes",

@@ -160,3 +160,20 @@ def test_what_the_account_is_asked_for_shows_no_key() -> None:
     with SOURCE.connect("stripe_us", options) as client:
         assert "sk_live_canary" not in repr(client.auth)
         assert client.redactor("Bearer sk_live_canary") == "Bearer ***"
+
+
+def test_a_payouts_members_name_it_and_are_not_transactions_again() -> None:
+    own = {"id": "txn_po", "source": "po_1", "net": -9631, "currency": "usd"}
+    document = {
+        "payout": "po_1",
+        "balance_transactions": [{"id": "txn_1", "source": "ch_1", "net": 9631, "currency": "usd"}, own],
+    }
+    found = mapped("payout_members", document)
+    row = the_row(found, "payout_member")
+    assert (row["source_id"], row["payout_id"], row["transaction_id"], row["net_minor"]) == (
+        "txn_1",
+        "po_1",
+        "txn_1",
+        9631,
+    )
+    assert "processor_transaction" not in found.tables
