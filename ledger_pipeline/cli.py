@@ -20,6 +20,7 @@ from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import reconcile as reconcile_commands
 from ledger_pipeline.commands import replay as replay_commands
+from ledger_pipeline.commands import restore as restore_commands
 from ledger_pipeline.commands import statement_balances as statement_balance_commands
 from ledger_pipeline.commands import statements as statements_commands
 from ledger_pipeline.commands.common import AsJson, ConfigFile
@@ -47,6 +48,7 @@ app.command()(statements_commands.statements)
 app.command("open-items")(reconcile_commands.open_items)
 reconcile_commands.reconcile.command()(statement_balance_commands.statements)
 app.add_typer(reconcile_commands.reconcile, name="reconcile")
+app.add_typer(restore_commands.restore, name="restore")
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)
