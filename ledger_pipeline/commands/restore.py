@@ -64,7 +64,8 @@ def _print(proof: dict[str, Any], compared: list[Compared], again: list[Resumpti
 
     print_proof(proof)
     for one in compared:
-        typer.echo(f"{one.entity}: {one.chain}: {_said(one)}", err=not one.is_same)
+        mark = "" if one.is_same else "error: "
+        typer.echo(f"{mark}{one.entity}: {one.chain}: {_said(one)}", err=not one.is_same)
     for row in again:
         cursors = f"; goes on from its cursor: {', '.join(row.cursors)}" if row.cursors else ""
         typer.echo(
@@ -82,5 +83,5 @@ def _said(one: Compared) -> str:
     if one.is_same:
         return f"link {one.noted} is the noted one" + (f"; {one.newer} newer" if one.newer else "")
     if one.lost:
-        return f"error: {one.lost} of {one.noted} noted links are lost, the last one is {one.found}"
-    return f"error: link {one.noted} is there with another hash"
+        return f"{one.lost} of {one.noted} noted links are lost, the last one is {one.found}"
+    return f"link {one.noted} is there with another hash"

@@ -38,7 +38,9 @@ def migrate(database: Database) -> bool:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    if found is not None and found not in {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}:
+    if found is not None and found not in {
+        one.revision for one in ScriptDirectory.from_config(config).walk_revisions()
+    }:
         raise SchemaIsNewer(found)
     engine = create_engine(database.sqlalchemy_url("psycopg"))
     with engine.connect() as connection:

@@ -83,6 +83,9 @@ def test_the_command_ends_with_one_and_names_what_is_lost(books: FakeCompany, tm
     assert check(whole).returncode == 0
     whole["heads"][0]["chain_no"] = 5
     lost = check(whole)
-    assert (lost.returncode, lost.stderr) == (1, "acme: batches: error: 3 of 5 noted links are lost, the last one is 2\n")
+    assert (lost.returncode, lost.stderr) == (
+        1,
+        "error: acme: batches: 3 of 5 noted links are lost, the last one is 2\n",
+    )
     nothing = check({"heads": [], "period_heads": []})
     assert (nothing.returncode, nothing.stderr) == (1, "error: heads.json holds no head: nothing was posted when it was written\n")  # fmt: skip

@@ -47,7 +47,7 @@ def test_variables_of_an_engine_are_left_to_the_process_that_runs(tmp_path: Path
 
 
 def test_an_unknown_option_is_named_when_the_file_is_loaded() -> None:
-    with pytest.raises(ConfigError, match="execution.options: .*max_conc"):
+    with pytest.raises(ConfigError, match=r"execution\.options: .*max_conc"):
         engines.executor(ExecutionConfig(engine="multiprocess", options={"max_conc": 2}))
 
 
