@@ -22,6 +22,8 @@ from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import reconcile as reconcile_commands
 from ledger_pipeline.commands import replay as replay_commands
+from ledger_pipeline.commands import restore as restore_commands
+from ledger_pipeline.commands import retention as retention_commands
 from ledger_pipeline.commands import statement_balances as statement_balance_commands
 from ledger_pipeline.commands import statements as statements_commands
 from ledger_pipeline.commands.common import AsJson, ConfigFile
@@ -50,6 +52,8 @@ app.command("open-items")(reconcile_commands.open_items)
 reconcile_commands.reconcile.command()(statement_balance_commands.statements)
 reconcile_commands.reconcile.command()(categories_commands.rules)
 app.add_typer(reconcile_commands.reconcile, name="reconcile")
+app.add_typer(restore_commands.restore, name="restore")
+app.command()(retention_commands.retention)
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)

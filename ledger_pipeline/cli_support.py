@@ -35,10 +35,11 @@ def lines_of(error: Exception) -> list[str] | None:
     from ledger_pipeline.connect.errors import ConnectError
     from ledger_pipeline.orchestration.replay import BooksChanged
     from ledger_pipeline.store.gate import GateClosed
+    from ledger_pipeline.store.schema import SchemaIsNewer
 
     if isinstance(error, ConfigError):
         return error.mistakes
-    if isinstance(error, ConnectError | GateClosed | BooksChanged):
+    if isinstance(error, ConnectError | GateClosed | BooksChanged | SchemaIsNewer):
         return [str(error)]
     if type(error).__name__ == "OperationalError":
         return [f"the database can't be reached: {str(error).splitlines()[0]}"]

@@ -157,6 +157,14 @@ class RatesConfig(_Model):
     """A zip or CSV in the ECB's form (eurofxref-hist.zip); empty: nothing is fetched."""
 
 
+class ExecutionConfig(_Model):
+    """Where the steps of a run are executed."""
+
+    engine: Literal["in_process", "multiprocess", "celery", "k8s"] = "in_process"
+    options: dict[str, Any] = {}
+    """Configuration of Dagster's executor of that name; `${NAME}` as a whole value is read by the process that runs."""
+
+
 class AlertsConfig(_Model):
     """Where a failed run is reported, besides the log."""
 
@@ -176,6 +184,7 @@ class LedgerConfig(_Model):
     schedule: ScheduleConfig = ScheduleConfig()
     rates: RatesConfig = RatesConfig()
     alerts: AlertsConfig = AlertsConfig()
+    execution: ExecutionConfig = ExecutionConfig()
 
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""
@@ -237,6 +246,7 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         "schedule": ScheduleConfig,
         "rates": RatesConfig,
         "alerts": AlertsConfig,
+        "execution": ExecutionConfig,
         "entities": EntityConfig,
     }
     model = models.get(len(location)) or by_parent.get(str(location[0]))

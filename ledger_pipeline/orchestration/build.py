@@ -9,6 +9,7 @@ from ledger_pipeline.orchestration import (
     assets,
     bank_statements,
     books,
+    engines,
     jobs,
     measures,
     month_end,
@@ -41,5 +42,5 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
         schedules=[jobs.schedule(runtime.config, nightly), month_end.schedule(runtime.config, at_month_end)],
         sensors=[jobs.books_sensor(runtime.config, books_job), alerts.failure_sensor(runtime.config)],
         resources={"ledger": Ledger(config_path=str(config_path or ""))},
-        executor=dg.in_process_executor,
+        executor=engines.executor(runtime.config.execution),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.orchestration import engines
 from ledger_pipeline.orchestration.assets import ledger_key
 
 AssetJob = Any  # what define_asset_job returns has no public name
@@ -37,13 +38,13 @@ def jobs(config: LedgerConfig) -> tuple[AssetJob, AssetJob]:
         "nightly",
         dg.AssetSelection.groups(*enabled(config)),
         description="Pull, stage, check and post. The schedule asks for one run per connection, so that none holds another up.",
-        executor_def=dg.in_process_executor,
+        executor_def=engines.executor(config.execution),
     )
     books = dg.define_asset_job(
         "books",
         dg.AssetSelection.assets(*(["books", name] for name in BOOKS)),
         description="The trial balance, fates, open items and bank statements of a night, with the connections that are missing.",
-        executor_def=dg.in_process_executor,
+        executor_def=engines.executor(config.execution),
     )
     return nightly, books
 

@@ -9,7 +9,7 @@ import dagster as dg
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.model.months import last_of_month, preceding_month
-from ledger_pipeline.orchestration import currency, metadata, periods, statements
+from ledger_pipeline.orchestration import currency, engines, metadata, periods, statements
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.resources import Ledger
@@ -85,7 +85,7 @@ def job(config: LedgerConfig) -> Any:
         "month_end",
         dg.AssetSelection.assets(*keys),
         description="Prepares a month for its closing: currency gains, statements, and what stands in the way. It closes nothing.",
-        executor_def=dg.in_process_executor,
+        executor_def=engines.executor(config.execution),
     )
 
 

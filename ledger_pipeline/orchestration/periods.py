@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from ledger_pipeline.config import LedgerConfig
-from ledger_pipeline.orchestration import closing, metadata
+from ledger_pipeline.orchestration import closing, engines, metadata
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
 from ledger_pipeline.orchestration.closing_checks import DOCS, Check, feeding
 from ledger_pipeline.orchestration.resources import Ledger
@@ -53,7 +53,7 @@ def jobs(config: LedgerConfig) -> list[Any]:
             f"close_period_{entity}",
             dg.AssetSelection.assets(closed_key(entity)),
             description=f"Checks and closes a month of {entity}; say who does it.",
-            executor_def=dg.in_process_executor,
+            executor_def=engines.executor(config.execution),
         )
         for entity in config.entities
     ]

@@ -12,17 +12,36 @@ HEAD = "0006"
 """The revision that this code needs; a test holds it against the newest migration."""
 
 
+class SchemaIsNewer(Exception):
+    """The database was migrated by a newer version of the code than this one."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the database has schema {found}, this version of ledger_pipeline knows {HEAD} as the newest: nothing was done. "
+            "Run the version that migrated it, or restore the backup from before the upgrade."
+        )
+
+
 def migrate(database: Database) -> bool:
-    """Create the database if needed and apply what is missing; True when something was applied. Safe from several processes."""
+    """Create the database if needed and apply what is missing; True when something was applied. Safe from several processes.
+
+    Raises SchemaIsNewer, before anything is done, when the database has a revision that this code doesn't know.
+    """
     database.ensure_exists()
-    if current(database) == HEAD:
+    found = current(database)
+    if found == HEAD:
         return False
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
     from sqlalchemy import create_engine, text
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    if found is not None and found not in {
+        one.revision for one in ScriptDirectory.from_config(config).walk_revisions()
+    }:
+        raise SchemaIsNewer(found)
     engine = create_engine(database.sqlalchemy_url("psycopg"))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(7305202610)"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,30 @@ def test_books_of_the_first_revision_verify_and_go_on(
     after.run(order("o1", 1300, updated="2026-10-06T10:00:00Z"), order("o2", 300))
     assert after.balances() == {"order_clearing:till": 1600, "sales": -1600}
     assert verify(old).findings == []
+
+
+def test_two_processes_upgrade_old_books_at_once(server: Database) -> None:
+    old = server.with_name("upgraded_twice")
+    at_revision(old, "0001")
+    code = "import sys; from ledger_pipeline.store import schema; from ledger_pipeline.store.database import Database\n"
+    code += "print(schema.migrate(Database(sys.argv[1])))"
+    line = [sys.executable, "-c", code, old.url]
+    started = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+    assert schema.current(old) == schema.HEAD
+
+
+def test_code_that_is_older_than_the_schema_refuses_and_says_what_to_do(database: Database, tmp_path: Path) -> None:
+    with database.connect("owner") as connection:
+        connection.execute("UPDATE ops.alembic_version SET version_num = '9999'")
+    with pytest.raises(schema.SchemaIsNewer, match=f"has schema 9999, .* knows {schema.HEAD} as the newest"):
+        schema.migrate(database)
+    (tmp_path / "ledger.yaml").write_text(
+        f"database_url: {database.url}\nentities:\n  a: {{name: A, base_currency: USD, time_zone: UTC}}\nconnections: {{}}\n"
+    )
+    line = [str(Path(sys.executable).parent / "ledger-pipeline"), "verify"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: the database has schema 9999")
+    assert schema.current(database) == "9999"
