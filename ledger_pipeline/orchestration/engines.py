@@ -60,13 +60,15 @@ def _multiprocess() -> dg.ExecutorDefinition:
 def _celery() -> dg.ExecutorDefinition:
     from dagster_celery import celery_executor
 
-    return celery_executor
+    executor: dg.ExecutorDefinition = celery_executor
+    return executor
 
 
 def _k8s() -> dg.ExecutorDefinition:
     from dagster_k8s import k8s_job_executor
 
-    return k8s_job_executor
+    executor: dg.ExecutorDefinition = k8s_job_executor
+    return executor
 
 
 ENGINES: dict[str, Callable[[], dg.ExecutorDefinition]] = {
