@@ -22,6 +22,7 @@ from ledger_pipeline.commands import reconcile as reconcile_commands
 from ledger_pipeline.commands import replay as replay_commands
 from ledger_pipeline.commands import statement_balances as statement_balance_commands
 from ledger_pipeline.commands import statements as statements_commands
+from ledger_pipeline.commands import webhooks as webhooks_commands
 from ledger_pipeline.commands.common import AsJson, ConfigFile
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
+app.add_typer(webhooks_commands.webhooks, name="webhooks")
 
 Port = Annotated[int, typer.Option(help="Port of the sandbox on 127.0.0.1.")]
 

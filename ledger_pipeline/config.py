@@ -120,6 +120,8 @@ class ConnectionConfig(BaseModel):
     is_enabled: bool = True
     quarantine_limit: float = Field(0.1, ge=0, le=1)
     """Share of a day's records that may be quarantined before the gate closes."""
+    webhook_secrets: tuple[str, ...] = Field(default=(), max_length=4)
+    """What its provider signs webhooks with, `${…}` unreplaced; two while one replaces the other. Only the receiver reads them."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
 

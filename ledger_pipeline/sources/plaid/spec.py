@@ -5,6 +5,9 @@ API reference: https://plaid.com/docs/api/products/transactions/#transactionssyn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import BodyKeys
@@ -15,6 +18,7 @@ from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
+from ledger_pipeline.connect.webhook import SignedBodyHash, Webhook
 from ledger_pipeline.connect.window import Snapshot, SyncTokenCursor
 from ledger_pipeline.sources.plaid.mapping import MAPPINGS
 
@@ -40,6 +44,21 @@ def connect(connection: str, options: PlaidOptions) -> Client:
         headers={"Plaid-Version": "2020-09-14"},
     )
 
+
+def webhook_key(client: Client, key_id: str) -> Mapping[str, Any]:
+    """The public key that Plaid signs with, by its id; as a JSON Web Key with `expired_at`."""
+    found = client.post("/webhook_verification_key/get", json={"key_id": key_id}).decode(dict[str, Any])
+    key: Mapping[str, Any] = found["key"]
+    return key
+
+
+WEBHOOK = Webhook(
+    SignedBodyHash("Plaid-Verification"),
+    topic=("webhook_type", "webhook_code"),
+    subject=("item_id",),
+    streams=(("TRANSACTIONS.*", ("transactions", "accounts")),),
+    fetch_key=webhook_key,
+)
 
 SOURCE = Source(
     "plaid",
@@ -73,4 +92,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=PlaidOptions,
     connect=connect,
+    webhook=WEBHOOK,
 )
