@@ -313,6 +313,21 @@ def serve(
 
 
 @sandbox.command()
+def webhooks(
+    to: Annotated[str, typer.Option(help="Where the receiver listens.")] = "http://127.0.0.1:8300",
+    seconds: Annotated[int, typer.Option(help="For how long.")] = 3600,
+    connection: Annotated[list[str] | None, typer.Option(help="Only this connection (may be repeated).")] = None,
+    seed: Annotated[int, typer.Option(help="Which company.")] = 7,
+    start: Annotated[str, typer.Option(help="First day of its history.")] = "2026-10-05",
+    orders_per_day: Annotated[int, typer.Option(help="Orders a day in the US shop.")] = 40,
+) -> None:
+    """Send the company's webhooks to a receiver as its changes happen, in real time, signed as each provider signs."""
+    from ledger_pipeline.sandbox.run import webhooks as run
+
+    run(to, seconds, connection or [], seed, _day(start), orders_per_day)
+
+
+@sandbox.command()
 def truth(
     through: Annotated[str, typer.Option(help="Last day that counts.")],
     seed: Annotated[int, typer.Option(help="Which company.")] = 7,

@@ -122,6 +122,8 @@ class ConnectionConfig(BaseModel):
     """Share of a day's records that may be quarantined before the gate closes."""
     webhook_secrets: tuple[str, ...] = Field(default=(), max_length=4)
     """What its provider signs webhooks with, `${…}` unreplaced; two while one replaces the other. Only the receiver reads them."""
+    has_webhooks: bool = False
+    """Take the webhooks of a provider that signs with a key of its own (Plaid)."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from ledger_pipeline.model.webhooks import Event
+
 if TYPE_CHECKING:
     from ledger_pipeline.connect.client import Client
 
@@ -314,23 +316,6 @@ def require_shallow(body: bytes, limit: int = MAX_DEPTH) -> None:
         depth += 1 if one in b"[{" else -1
         if depth > limit:
             raise WebhookRefused("too_deep", f"nested more than {limit} deep")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What of a delivery is stored. `body` is None where the source says that it isn't kept; `once_by` is a second identity."""
-
-    connection: str
-    event_id: str
-    topic: str
-    subject: str
-    occurred_at: datetime
-    received_at: datetime
-    secret_no: int
-    body_hash: bytes
-    body_size: int
-    body: bytes | None
-    once_by: bytes | None
 
 
 _TEXT = re.compile(r"[\x20-\x7e]{1,255}")

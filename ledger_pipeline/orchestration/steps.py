@@ -50,12 +50,16 @@ def pull(
     sync_date: date,
     run_id: str,
     given: tuple[tuple[str, bytes], ...] | None = None,
+    since: datetime | None = None,
 ) -> raw.Pull:
     """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended.
 
-    `given` are files (name, content) that are read instead of those in the connection's folder.
+    `given` are files (name, content) that are read instead of those in the connection's folder. `since`: only what changed from then on
+    is asked for, a part of the day; the night pulls the whole of it.
     """
     start, end = link.window(sync_date)
+    if since is not None:
+        start = min(max(start, since), end)
     pulled = raw.Pull(link.name, stream.name, sync_date, run_id, runtime.clock(), window_start=start, window_end=end)
     raw.begin(runtime.database, pulled)
     if stream.has_cursor:
@@ -77,6 +81,8 @@ def pull(
         raw.land(runtime.database, pulled, waiting)
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
+    if since is not None:
+        pulled.notes = {**pulled.notes, raw.PART_OF_DAY: since.isoformat()}
     if client is not None:
         pulled.calls, pulled.retries = client.stats.calls, client.stats.retries
         client.close()

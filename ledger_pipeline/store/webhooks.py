@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from ledger_pipeline.model.webhooks import Event
 from ledger_pipeline.store.database import Connection
-
-if TYPE_CHECKING:
-    from ledger_pipeline.connect.webhook import Event
 
 Outcome = Literal["pulled", "nothing to pull", "left to the night"]
 

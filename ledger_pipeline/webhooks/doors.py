@@ -69,6 +69,8 @@ class Doors:
         webhook = sources.load(connection.source).webhook if connection.is_enabled else None
         if webhook is None:
             return None
+        if not webhook.scheme.needs_secrets:
+            return Door(name, webhook, ()) if connection.has_webhooks else None
         try:
             given = configuration.resolve(list(connection.webhook_secrets))
         except ConfigError as error:
@@ -76,7 +78,7 @@ class Doors:
             log.error("%s: its webhook secrets can't be read: %s", name, error)
             return before or Door(name, webhook, ())
         secrets = tuple(str(one).encode() for one in given if one)
-        return Door(name, webhook, secrets) if secrets or not webhook.scheme.needs_secrets else None
+        return Door(name, webhook, secrets) if secrets else None
 
     async def door(self, name: str) -> Door | None:
         """A connection's door; what is older than some seconds is read again beside the request."""

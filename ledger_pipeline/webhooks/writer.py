@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from ledger_pipeline.connect.webhook import Event
+from ledger_pipeline.model.webhooks import Event
 from ledger_pipeline.store import webhooks
 from ledger_pipeline.store.database import Database
 
