@@ -6,6 +6,7 @@ that nothing posts twice, and the night finds what a lost webhook would have bro
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -28,6 +29,9 @@ LOOKBACK = timedelta(minutes=10)
 """What a provider's list may show late, or with an earlier time than its event."""
 ATTEMPTS = 3
 """Failed runs in a row, after which a connection's events are left to the night."""
+WATCH_SECONDS = 4.0
+"""How long a tick waits for something to ask for. The daemon evaluates sensors every five seconds: without this an event waits for that."""
+LOOK_SECONDS = 0.2
 BACK_OFF = timedelta(seconds=30)
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -89,21 +93,30 @@ def sensors(config: LedgerConfig, made: list[AssetJob]) -> list[dg.SensorDefinit
         context: dg.SensorEvaluationContext, ledger: Ledger
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         runtime = ledger.runtime
-        names = receiving(runtime.config)
-        with runtime.database.connect("reader") as connection:
-            zones = {name: str(runtime.config.entity_of(name).zone) for name in names}
-            found = webhooks.waiting(connection, zones)
-        if not found:
-            yield dg.SkipReason("no webhook waits")
-            return
-        busy = _under_way(context.instance)
         asked = {name: Asked(**one) for name, one in json.loads(context.cursor or "{}").items()}
-        for one in found:
-            if one.connection not in busy:
-                yield from _ask(runtime, one, asked)
+        before = dict(asked)
+        until = time.monotonic() + WATCH_SECONDS
+        while not (requests := list(_requests(runtime, context.instance, asked))):
+            if asked != before or time.monotonic() >= until:
+                break
+            time.sleep(LOOK_SECONDS)
         context.update_cursor(json.dumps({name: asdict(one) for name, one in asked.items()}))
+        if not requests:
+            yield dg.SkipReason("no webhook waits, or what waits has a run under way")
+        yield from requests
 
     return [changed_by_webhooks]
+
+
+def _requests(runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked]) -> Iterator[dg.RunRequest]:
+    """What can be asked for now."""
+    zones = {name: str(runtime.config.entity_of(name).zone) for name in receiving(runtime.config)}
+    with runtime.database.connect("reader") as connection:
+        found = webhooks.waiting(connection, zones)
+    busy = _under_way(instance) if found else set()
+    for one in found:
+        if one.connection not in busy:
+            yield from _ask(runtime, one, asked)
 
 
 def _under_way(instance: dg.DagsterInstance) -> set[str]:
