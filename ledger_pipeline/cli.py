@@ -15,6 +15,7 @@ import typer
 
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
+from ledger_pipeline.commands import events as events_commands
 from ledger_pipeline.commands import measures as measures_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
@@ -53,6 +54,7 @@ app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 rates_app.command()(currency_commands.refresh)
+app.add_typer(events_commands.events, name="events")
 app.add_typer(webhooks_commands.webhooks, name="webhooks")
 
 Port = Annotated[int, typer.Option(help="Port of the sandbox on 127.0.0.1.")]

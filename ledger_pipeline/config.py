@@ -162,6 +162,19 @@ class AlertsConfig(_Model):
     webhook_url: str = ""
 
 
+EventType = Literal["entry.posted", "payout.reconciled", "gate.closed", "period.closed"]
+
+
+class EndpointConfig(_Model):
+    """Who is told of events, by Standard Webhooks."""
+
+    url: str
+    """https, or http on loopback; often a secret itself (`${NAME}`)."""
+    secrets: tuple[str, ...] = Field(min_length=1, max_length=4)
+    """`whsec_…`, `${…}` unreplaced; every event is signed with each, so that a receiver may change over."""
+    types: tuple[EventType, ...] = ("entry.posted", "payout.reconciled", "gate.closed", "period.closed")
+
+
 class LedgerConfig(_Model):
     """The whole file."""
 
@@ -173,6 +186,12 @@ class LedgerConfig(_Model):
     schedule: ScheduleConfig = ScheduleConfig()
     rates: RatesConfig = RatesConfig()
     alerts: AlertsConfig = AlertsConfig()
+    events: dict[str, EndpointConfig] = {}
+    """Endpoints by name; the name is what logs show."""
+
+    def told_of(self, type_: str) -> list[str]:
+        """Names of the endpoints that want events of a type."""
+        return [name for name, endpoint in self.events.items() if type_ in endpoint.types]
 
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""

@@ -9,6 +9,8 @@ from typing import Any
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store import webhooks
 
+WARM = "ledger/warm"
+"""Tag of a run that the launcher starts in a warm process."""
 WEBHOOK = "ledger/webhook"
 """Tag of a run that webhooks asked for: the connection."""
 THROUGH = "ledger/webhook_through"

@@ -1,4 +1,4 @@
-"""Dagster's own run launcher, except that runs for webhooks go to a warm process: a cold start alone takes longer than they may.
+"""Dagster's own run launcher, except that runs with the tag `ledger/warm` go to a warm process: a cold start alone takes longer than they may.
 
 `run_launcher:` in dagster.yaml. The warm process starts with the first such run, which is started cold, and anew whenever the code,
 ledger.yaml or .env changed. Where it can't be had, Dagster's way is taken.
@@ -22,7 +22,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import serialize_value
 
 from ledger_pipeline import config as configuration
-from ledger_pipeline.orchestration.changed import WEBHOOK
+from ledger_pipeline.orchestration.changed import WARM
 
 log = logging.getLogger(__name__)
 PROCESS = "ledger/process"
@@ -32,7 +32,7 @@ _PACKAGE = Path(configuration.__file__).parent
 
 
 class LedgerRunLauncher(DefaultRunLauncher):
-    """Runs with the tag of a webhook in a warm worker, all others as Dagster does."""
+    """Runs with that tag in a warm worker, all others as Dagster does."""
 
     def __init__(self, inst_data: Any = None) -> None:
         super().__init__(inst_data)
@@ -40,9 +40,9 @@ class LedgerRunLauncher(DefaultRunLauncher):
         self._lock = threading.Lock()
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Cold where the run isn't for a webhook, and until the warm process is ready."""
+        """Cold where the run has no such tag, and until the warm process is ready."""
         run = context.dagster_run
-        if WEBHOOK in run.tags and sys.platform == "linux":
+        if WARM in run.tags and sys.platform == "linux":
             with self._lock:
                 pid = self._start(run.run_id)
             if pid:

@@ -15,6 +15,7 @@ from ledger_pipeline.reconcile.engine import Policy
 from ledger_pipeline.reconcile.matches import Kept, Ran
 from ledger_pipeline.reconcile.open_items import CAUSES, OpenItem
 from ledger_pipeline.reconcile.payouts import Alert, Explained
+from ledger_pipeline.store import events
 
 AGES = ((1, "0–1"), (3, "2–3"), (7, "4–7"), (30, "8–30"), (None, "over 30"))
 """Classes of age in calendar days: the last day of each, and its name."""
@@ -62,7 +63,9 @@ def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
     done = []
     for entity in entities:
         with runtime.database.connect() as connection:
-            done.append(matches.run(connection, entity, policy_of(runtime, entity), run_id, runtime.clock()))
+            at = runtime.clock()
+            done.append(matches.run(connection, entity, policy_of(runtime, entity), run_id, at))
+            events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at)
     return done
 
 
@@ -103,7 +106,10 @@ def suggestions(runtime: Runtime, entity: str | None) -> list[Kept]:
 def accept(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -> Kept:
     """As `matches.accept`, in a transaction of its own."""
     with runtime.database.connect() as connection:
-        return matches.accept(connection, match_id, by, reason, run_id, runtime.clock())
+        at = runtime.clock()
+        kept = matches.accept(connection, match_id, by, reason, run_id, at)
+        events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at, match_id)
+        return kept
 
 
 def reject(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -> Kept:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +20,7 @@ from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import booking
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
-from ledger_pipeline.store import gate, posting, raw, staging
+from ledger_pipeline.store import events, gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
@@ -221,6 +222,8 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             del bad[raw_id]
         closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
         verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
+        if closed_by and _is_news(connection, link, sync_date, fingerprint):
+            _tell_closed(runtime, connection, link, sync_date, verdict, fingerprint, at)
         gate.write(
             connection,
             link.name,
@@ -231,6 +234,32 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             at=at,
         )
     return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
+
+
+def _is_news(connection: Connection, link: Link, sync_date: date, fingerprint: bytes) -> bool:
+    """False when the gate is closed already over these very bytes."""
+    before = gate.read(connection, link.name, sync_date)
+    return before is None or before.is_open or before.fingerprint != fingerprint
+
+
+def _tell_closed(
+    runtime: Runtime,
+    connection: Connection,
+    link: Link,
+    sync_date: date,
+    verdict: dict[str, Any],
+    fingerprint: bytes,
+    at: datetime,
+) -> None:
+    data = {
+        "entity": link.entity,
+        "connection": link.name,
+        "sync_date": sync_date,
+        **verdict,
+        "fingerprint": fingerprint.hex(),
+    }
+    endpoints, subject = runtime.config.told_of("gate.closed"), f"{link.name}/{sync_date}"
+    events.tell(connection, endpoints, "gate.closed", link.entity, subject, data, at)
 
 
 MINIMUM_FOR_SHARE = 20
@@ -341,6 +370,7 @@ def append(
         siblings = tuple(other for other in entities if other != entity)
         books = replace(target, entity=entity, account_of=chart.account_of, siblings=siblings)
         done.add(posting.post(connection, books, *made.by_entity.get(entity, nothing), decided))
+    events.entries_posted(connection, runtime.config.told_of("entry.posted"), done.batch_ids, target.at)
     return done
 
 

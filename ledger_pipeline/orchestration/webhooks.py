@@ -16,7 +16,7 @@ import dagster as dg
 from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration.assets import ledger_key, raw_key, staging_key
-from ledger_pipeline.orchestration.changed import SINCE, THROUGH, WEBHOOK
+from ledger_pipeline.orchestration.changed import SINCE, THROUGH, WARM, WEBHOOK
 from ledger_pipeline.orchestration.jobs import AssetJob, receiving
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -143,7 +143,7 @@ def _ask(runtime: Runtime, found: Waiting, asked: dict[str, Asked]) -> Iterator[
         return
     asked[name] = Asked(found.through, now.isoformat(), failed)
     for day, streams, since in wanted:
-        tags = {WEBHOOK: name, SINCE: since.isoformat()}
+        tags = {WARM: "changed", WEBHOOK: name, SINCE: since.isoformat()}
         yield dg.RunRequest(
             run_key=f"{name}:{day}:{found.through}:{failed}",
             partition_key=day.isoformat(),
