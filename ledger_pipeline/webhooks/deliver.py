@@ -24,7 +24,7 @@ from ledger_pipeline import config as configuration
 from ledger_pipeline.config import ConfigError, LedgerConfig
 from ledger_pipeline.connect.webhook import standard_headers, standard_key
 from ledger_pipeline.store import events
-from ledger_pipeline.store.database import Database
+from ledger_pipeline.store.database import Connection, Database
 from ledger_pipeline.store.events import Attempt, Due
 
 SCHEDULE = tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400))
@@ -33,6 +33,7 @@ LONGEST_WAIT = timedelta(days=1)
 AT_ONCE = 8
 ROUND = 64
 CONNECT_SECONDS, READ_SECONDS = 5, 15
+_LOCK = "hashtextextended(%s, 7305202612)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,22 @@ def _serve(
     database: Database, endpoint: Endpoint, until: float, clock: Callable[[], datetime]
 ) -> Counter[tuple[str, str]]:
     """One endpoint, round by round: each holds at most one event of a subject."""
-    counts: Counter[tuple[str, str]] = Counter()
-    with database.connect(autocommit=True) as connection, ThreadPoolExecutor(AT_ONCE) as pool:
-        row = connection.execute("SELECT pg_try_advisory_lock(7305202612, hashtext(%s))", (endpoint.name,)).fetchone()
+    with database.connect(autocommit=True) as connection:
+        row = connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})", (endpoint.name,)).fetchone()
         if not row or not row[0]:
-            return counts
-        sessions = threading.local()
+            return Counter()
+        try:
+            return _rounds(connection, endpoint, until, clock)
+        finally:
+            connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (endpoint.name,))
+
+
+def _rounds(
+    connection: Connection, endpoint: Endpoint, until: float, clock: Callable[[], datetime]
+) -> Counter[tuple[str, str]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    sessions = threading.local()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         while time.monotonic() < until and endpoint.name not in events.disabled(connection):
             found = events.due(connection, endpoint.name, clock(), ROUND)
             if not found:
