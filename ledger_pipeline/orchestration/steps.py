@@ -222,7 +222,7 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             del bad[raw_id]
         closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
         verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
-        if closed_by and _is_news(connection, link, sync_date, fingerprint):
+        if closed_by and _is_news(connection, link, sync_date, closed_by):
             _tell_closed(runtime, connection, link, sync_date, verdict, fingerprint, at)
         gate.write(
             connection,
@@ -236,10 +236,10 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
     return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
 
 
-def _is_news(connection: Connection, link: Link, sync_date: date, fingerprint: bytes) -> bool:
-    """False when the gate is closed already over these very bytes."""
+def _is_news(connection: Connection, link: Link, sync_date: date, closed_by: list[str]) -> bool:
+    """False when the gate is closed already for the same reasons."""
     before = gate.read(connection, link.name, sync_date)
-    return before is None or before.is_open or before.fingerprint != fingerprint
+    return before is None or before.is_open or before.verdict.get("closed_by") != closed_by
 
 
 def _tell_closed(

@@ -180,7 +180,7 @@ def measure(folder: Path, port: int, events: int, mean_gap: float, *, seed: int 
             process(daemon, folder, "daemon.log"),
             database.connect("reader", autocommit=True) as reading,
         ):
-            _wait_until_up(url)
+            wait_until_up(url)
             sent: dict[str, float] = {}
             posted: dict[str, float] = {}
             answers: list[int] = []
@@ -227,7 +227,8 @@ def measure(folder: Path, port: int, events: int, mean_gap: float, *, seed: int 
     )  # fmt: skip
 
 
-def _wait_until_up(url: str) -> None:
+def wait_until_up(url: str) -> None:
+    """Until the receiver at that address answers."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:

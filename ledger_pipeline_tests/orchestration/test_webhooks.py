@@ -202,7 +202,7 @@ def test_just_the_streams_that_changed_are_pulled_from_shortly_before_the_change
     office.store(event(1), event(2, "customer.created"))
     (request,) = office.tick()
     assert request.partition_key == "2026-10-06"
-    assert request.tags == {
+    assert {k: v for k, v in request.tags.items() if k.startswith("ledger/")} == {
         WARM: "changed",
         WEBHOOK: "stripe_us",
         SINCE: (EVENING - timedelta(minutes=10)).isoformat(),
