@@ -222,7 +222,7 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             del bad[raw_id]
         closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
         verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
-        if closed_by and _is_news(connection, link, sync_date, closed_by):
+        if closed_by:
             _tell_closed(runtime, connection, link, sync_date, verdict, fingerprint, at)
         gate.write(
             connection,
@@ -234,12 +234,6 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             at=at,
         )
     return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
-
-
-def _is_news(connection: Connection, link: Link, sync_date: date, closed_by: list[str]) -> bool:
-    """False when the gate is closed already for the same reasons."""
-    before = gate.read(connection, link.name, sync_date)
-    return before is None or before.is_open or before.verdict.get("closed_by") != closed_by
 
 
 def _tell_closed(
@@ -259,6 +253,8 @@ def _tell_closed(
         "fingerprint": fingerprint.hex(),
     }
     endpoints, subject = runtime.config.told_of("gate.closed"), f"{link.name}/{sync_date}"
+    if events.last_closed(connection, subject) == (data["fingerprint"], verdict["closed_by"]):
+        return  # told already: the day was only checked again
     events.tell(connection, endpoints, "gate.closed", link.entity, subject, data, at)
 
 

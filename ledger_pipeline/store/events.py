@@ -47,6 +47,16 @@ def tell(
     )
 
 
+def last_closed(connection: Connection, subject: str) -> tuple[str, list[str]] | None:
+    """(fingerprint, reasons) of the last gate.closed that was told of a connection's day."""
+    row = connection.execute(
+        "SELECT data ->> 'fingerprint', data -> 'closed_by' FROM ops.event WHERE type = 'gate.closed' AND subject = %s "
+        "ORDER BY event_no DESC LIMIT 1",
+        (subject,),
+    ).fetchone()
+    return (row[0], row[1]) if row else None
+
+
 def entries_posted(connection: Connection, endpoints: Sequence[str], batch_ids: Sequence[int], at: datetime) -> None:
     """`entry.posted` for every entry of the batches, in one statement however many there are."""
     if not endpoints or not batch_ids:

@@ -50,6 +50,8 @@ CREATE TABLE ops.event (
 );
 COMMENT ON TABLE ops.event IS 'What others are told: ids, amounts and hashes, no personal data. Append-only.';
 
+CREATE INDEX event_gate_closed ON ops.event (subject, event_no) WHERE type = 'gate.closed';
+
 CREATE TABLE ops.outbox (
   event_no  bigint NOT NULL REFERENCES ops.event,
   endpoint  text NOT NULL,
