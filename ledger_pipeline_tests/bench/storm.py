@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from urllib.parse import urlsplit
 
-CONNECTIONS = 32
+CONNECTIONS = 256
 ANSWER_SECONDS = 30
 
 
