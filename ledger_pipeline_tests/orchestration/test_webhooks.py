@@ -138,9 +138,9 @@ def test_signed_webhooks_of_all_three_become_entries_and_the_night_adds_what_was
         for name in names:
             for one in told[name]:
                 assert hooks.send(company, name, one, serving.url, session, datetime.now(UTC)) == 200
-    assert office.waiting() == {name: len(told[name]) for name in names} | {"plaid_us": 1}, (
-        "Plaid says the same each time"
-    )
+    waiting = office.waiting()
+    assert 1 <= waiting.pop("plaid_us") <= len(told["plaid_us"]), "Plaid says the same each time: one a second"
+    assert waiting == {name: len(told[name]) for name in ("stripe_us", "shopify_us")}
     assert office.entries("stripe_us") == set()
     asked = office.tick()
     assert {request.tags[WEBHOOK] for request in asked} == set(names)
