@@ -17,6 +17,7 @@ from ledger_pipeline.commands import categories as categories_commands
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
 from ledger_pipeline.commands import duplicates as duplicates_commands
+from ledger_pipeline.commands import events as events_commands
 from ledger_pipeline.commands import measures as measures_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
@@ -26,6 +27,7 @@ from ledger_pipeline.commands import restore as restore_commands
 from ledger_pipeline.commands import retention as retention_commands
 from ledger_pipeline.commands import statement_balances as statement_balance_commands
 from ledger_pipeline.commands import statements as statements_commands
+from ledger_pipeline.commands import webhooks as webhooks_commands
 from ledger_pipeline.commands.common import AsJson, ConfigFile
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ app.command()(measures_commands.measures)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 app.add_typer(duplicates_commands.duplicates, name="duplicates")
 rates_app.command()(currency_commands.refresh)
+app.add_typer(events_commands.events, name="events")
+app.add_typer(webhooks_commands.webhooks, name="webhooks")
 
 Port = Annotated[int, typer.Option(help="Port of the sandbox on 127.0.0.1.")]
 
@@ -316,6 +320,21 @@ def serve(
     from ledger_pipeline.sandbox.run import serve as run
 
     run(port, seed, _day(start), orders_per_day, clock, fault or [], fast)
+
+
+@sandbox.command()
+def webhooks(
+    to: Annotated[str, typer.Option(help="Where the receiver listens.")] = "http://127.0.0.1:8300",
+    seconds: Annotated[int, typer.Option(help="For how long.")] = 3600,
+    connection: Annotated[list[str] | None, typer.Option(help="Only this connection (may be repeated).")] = None,
+    seed: Annotated[int, typer.Option(help="Which company.")] = 7,
+    start: Annotated[str, typer.Option(help="First day of its history.")] = "2026-10-05",
+    orders_per_day: Annotated[int, typer.Option(help="Orders a day in the US shop.")] = 40,
+) -> None:
+    """Send the company's webhooks to a receiver as its changes happen, in real time, signed as each provider signs."""
+    from ledger_pipeline.sandbox.run import webhooks as run
+
+    run(to, seconds, connection or [], seed, _day(start), orders_per_day)
 
 
 @sandbox.command()

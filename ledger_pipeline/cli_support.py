@@ -21,6 +21,7 @@ from ledger_pipeline.config import ConfigError
 from ledger_pipeline.model.money import from_minor
 
 if TYPE_CHECKING:
+    from ledger_pipeline.config import LedgerConfig
     from ledger_pipeline.orchestration.credentials import Sign
     from ledger_pipeline.orchestration.nights import Ran
     from ledger_pipeline.orchestration.runtime import Runtime
@@ -446,6 +447,7 @@ def check_config(file: Path | None) -> tuple[list[str], dict[str, Any]]:
     except ConfigError as error:
         return error.mistakes, {"file": str(path)}
     mistakes, found = _check_connections(runtime)
+    mistakes += _webhook_mistakes(runtime.config)
     return [f"{path}: {mistake}" for mistake in mistakes], {
         "file": str(path),
         "environment": credentials.environment_of(runtime.config, found),
@@ -477,3 +479,28 @@ def _check_connections(runtime: Runtime) -> tuple[list[str], list[Sign]]:
         except ConfigError as error:
             mistakes += [f"{key}: {mistake}" for mistake in error.mistakes]
     return list(dict.fromkeys(mistakes)), found
+
+
+def _webhook_mistakes(config: LedgerConfig) -> Iterator[str]:
+    """Webhook secrets that aren't set or that the source has no use for, and what is wrong with endpoints."""
+    from ledger_pipeline import config as configuration
+    from ledger_pipeline import sources
+    from ledger_pipeline.webhooks import deliver
+
+    for name, connection in config.connections.items():
+        webhook = sources.load(connection.source).webhook
+        needs_secrets = webhook is not None and webhook.scheme.needs_secrets
+        if connection.webhook_secrets and not needs_secrets:
+            yield f"connections.{name}.webhook_secrets: {connection.source} takes none"
+        if connection.has_webhooks and (webhook is None or (needs_secrets and not connection.webhook_secrets)):
+            yield f"connections.{name}.has_webhooks: {connection.source} " + (
+                "needs webhook_secrets" if needs_secrets else "sends no webhooks"
+            )
+        try:
+            configuration.resolve(list(connection.webhook_secrets))
+        except ConfigError as error:
+            yield from (f"connections.{name}.webhook_secrets: {mistake}" for mistake in error.mistakes)
+    try:
+        deliver.endpoints(config)
+    except ConfigError as error:
+        yield from error.mistakes

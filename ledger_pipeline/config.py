@@ -123,6 +123,10 @@ class ConnectionConfig(BaseModel):
     """Share of a day's records that may be quarantined before the gate closes."""
     shares_keys: bool = False
     """True: it may have the same secret as another connection that says so."""
+    webhook_secrets: tuple[str, ...] = Field(default=(), max_length=4)
+    """What its provider signs webhooks with, `${…}` unreplaced; two while one replaces the other. Only the receiver reads them."""
+    has_webhooks: bool = False
+    """Take the webhooks of a provider that signs with a key of its own (Plaid)."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
     same_as: tuple[str, ...] = ()
@@ -171,6 +175,19 @@ class AlertsConfig(_Model):
     webhook_url: str = ""
 
 
+EventType = Literal["entry.posted", "payout.reconciled", "gate.closed", "period.closed"]
+
+
+class EndpointConfig(_Model):
+    """Who is told of events, by Standard Webhooks."""
+
+    url: str
+    """https, or http on loopback; often a secret itself (`${NAME}`)."""
+    secrets: tuple[str, ...] = Field(min_length=1, max_length=4)
+    """`whsec_…`, `${…}` unreplaced; every event is signed with each, so that a receiver may change over."""
+    types: tuple[EventType, ...] = ("entry.posted", "payout.reconciled", "gate.closed", "period.closed")
+
+
 class LedgerConfig(_Model):
     """The whole file."""
 
@@ -185,6 +202,12 @@ class LedgerConfig(_Model):
     rates: RatesConfig = RatesConfig()
     alerts: AlertsConfig = AlertsConfig()
     execution: ExecutionConfig = ExecutionConfig()
+    events: dict[str, EndpointConfig] = {}
+    """Endpoints by name; the name is what logs show."""
+
+    def told_of(self, type_: str) -> list[str]:
+        """Names of the endpoints that want events of a type."""
+        return [name for name, endpoint in self.events.items() if type_ in endpoint.types]
 
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""

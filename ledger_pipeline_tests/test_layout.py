@@ -69,6 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "checks": ("checks", "model", "store"),
     "reconcile": ("reconcile", "model", "store"),
     "reports": ("reports", "model", "store"),
+    "webhooks": ("webhooks", "model", "store", "connect", "config", "sources"),
 }
 
 

@@ -20,6 +20,7 @@ from ledger_pipeline.model.money import DIGITS
 
 if TYPE_CHECKING:
     from ledger_pipeline.connect.client import Client
+    from ledger_pipeline.connect.webhook import Webhook
 
 
 class Options(BaseModel):
@@ -172,6 +173,8 @@ class Source:
     connect: Callable[[str, Any], Client] | None = None
     mappings_for: Callable[[Any], tuple[Mapping, ...]] | None = None
     """For sources whose mapping is part of a connection's options."""
+    webhook: Webhook | None = None
+    """How its provider tells that something changed."""
 
     def stream(self, name: str) -> Stream:
         """By name; raises KeyError with the known ones."""

@@ -14,7 +14,7 @@ from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import metadata, steps
+from ledger_pipeline.orchestration import changed, metadata, steps
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile import flags
 from ledger_pipeline.store import staging
@@ -99,10 +99,14 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         runtime = ledger.runtime
         wanted = [stream for stream in source.streams if raw_key(name, stream.name) in context.selected_asset_keys]
         pulls: dict[str, list[Pull]] = {stream.name: [] for stream in wanted}
+        since = changed.since(context.run.tags)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
             for day in _days(context):
                 link = runtime.link(name)  # anew: a backfill may outlive a key
-                futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in wanted]
+                futures = [
+                    pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id, since=since)
+                    for stream in wanted
+                ]
                 for stream, future in zip(wanted, futures, strict=True):
                     pulls[stream.name].append(future.result())
         for stream in wanted:
@@ -312,6 +316,7 @@ def _ledger(
             for day, one in done.items():
                 yield dg.AssetMaterialization(ledger_key(name), partition=str(day), metadata=metadata.of_posted([one]))
             raise dg.Failure("; ".join(closed), allow_retries=False)
+        changed.looked_after(runtime, name, context.run)
         yield dg.MaterializeResult(asset_key=ledger_key(name), metadata=metadata.of_posted(list(done.values())))
 
     return post

@@ -13,6 +13,7 @@ from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reports import fates as fates_report
 from ledger_pipeline.reports import trial_balance
+from ledger_pipeline.store import raw
 
 
 def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -51,6 +52,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         with runtime.database.connect("reader") as connection:
             rows = trial_balance.of_entities(connection, through=day)
             fates = fates_report.of_days(connection, day)
+            whole = raw.whole_days(connection, day)
         per_entity = {
             entity: metadata.table(
                 [
@@ -66,7 +68,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         yield dg.MaterializeResult(
             asset_key=["books", "trial_balance"], metadata={"dagster/row_count": len(rows), **per_entity}
         )
-        missing = [name for name in enabled if name not in {f.connection for f in fates}]
+        missing = [name for name in enabled if name not in whole & {f.connection for f in fates}]
         yield dg.MaterializeResult(
             asset_key=["books", "fates"],
             metadata={

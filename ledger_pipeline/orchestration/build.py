@@ -10,12 +10,14 @@ from ledger_pipeline.orchestration import (
     bank_statements,
     books,
     engines,
+    events,
     jobs,
     measures,
     month_end,
     periods,
     reconciliation,
     statements,
+    webhooks,
 )
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -27,6 +29,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
     partitions = jobs.partitions(runtime.config)
     made = [assets.of_connection(runtime.config, name, partitions) for name in jobs.enabled(runtime.config)]
     nightly, books_job = jobs.jobs(runtime.config)
+    changed, deliveries = webhooks.jobs(runtime.config), events.jobs(runtime.config)
     months, at_month_end = periods.months(runtime.config), month_end.job(runtime.config)
     return dg.Definitions(
         assets=[
@@ -38,9 +41,14 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
             *(a for by_month in (month_end, statements, periods) for a in by_month.assets(runtime.config, months)),
         ],
         asset_checks=[c for group in made for c in group.checks],
-        jobs=[nightly, books_job, at_month_end, *periods.jobs(runtime.config)],
+        jobs=[nightly, books_job, at_month_end, *changed, *deliveries, *periods.jobs(runtime.config)],
         schedules=[jobs.schedule(runtime.config, nightly), month_end.schedule(runtime.config, at_month_end)],
-        sensors=[jobs.books_sensor(runtime.config, books_job), alerts.failure_sensor(runtime.config)],
+        sensors=[
+            jobs.books_sensor(runtime.config, books_job),
+            alerts.failure_sensor(runtime.config),
+            *webhooks.sensors(runtime.config, changed),
+            *events.sensors(runtime.config, deliveries),
+        ],
         resources={"ledger": Ledger(config_path=str(config_path or ""))},
         executor=engines.executor(runtime.config.execution),
     )

@@ -16,7 +16,7 @@ from ledger_pipeline.model.months import first_of_month, last_of_month
 from ledger_pipeline.orchestration import closing_checks, currency
 from ledger_pipeline.orchestration.closing_checks import DOCS, Check, Scope, feeding
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.store import periods
+from ledger_pipeline.store import events, periods
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.periods import Event, PeriodRefused
 
@@ -157,10 +157,26 @@ def _record(runtime: Runtime, entity: str, month: date, by: str, checks: Sequenc
         periods.lock_alone(connection, entity)
         if _has_changed(connection, scope, seen):
             return None
-        return periods.record_event(
+        done = periods.record_event(
             connection, entity, month, "closed", by=by, at=runtime.clock(),
             closed=periods.content(connection, entity, month), checks=[one.as_json() for one in checks],
         )  # fmt: skip
+        _tell_closed(runtime, connection, done)
+        return done
+
+
+def _tell_closed(runtime: Runtime, connection: Connection, done: Event) -> None:
+    month = f"{done.month:%Y-%m}"
+    data = {
+        "entity": done.entity,
+        "month": month,
+        "entries": done.entry_count,
+        "lines": done.line_count,
+        "content_hash": done.content_hash.hex() if done.content_hash else None,
+        "event_hash": done.hash.hex(),
+    }
+    endpoints, subject = runtime.config.told_of("period.closed"), f"{done.entity}/{month}"
+    events.tell(connection, endpoints, "period.closed", done.entity, subject, data, done.happened_at)
 
 
 def _has_changed(connection: Connection, scope: Mapping[str, Any], seen: _Seen) -> bool:

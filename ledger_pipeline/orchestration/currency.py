@@ -18,7 +18,7 @@ from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.money import digits_of, divide_half_even, from_minor
 from ledger_pipeline.model.months import following_month, last_of_month
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.store import actions, calculated, posting
+from ledger_pipeline.store import actions, calculated, events, posting
 from ledger_pipeline.store.calculated import PREFIX, Computation, Entry
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.posting import Posted
@@ -101,6 +101,7 @@ def _book(runtime: Runtime, connection: Connection, entity: str, month: date, ru
         revalued.append(one)
         ran.unrealised_minor = total
     ran.posted.add(calculated.post(connection, target, "revaluations", RULE, revalued))
+    events.entries_posted(connection, runtime.config.told_of("entry.posted"), ran.posted.batch_ids, target.at)
     return ran
 
 

@@ -22,9 +22,26 @@ def enabled(config: LedgerConfig) -> list[str]:
     return [name for name, connection in config.connections.items() if connection.is_enabled]
 
 
+def receiving(config: LedgerConfig) -> list[str]:
+    """Enabled connections whose webhooks the receiver takes."""
+    from ledger_pipeline import sources
+
+    found = []
+    for name in enabled(config):
+        connection = config.connections[name]
+        webhook = sources.load(connection.source).webhook
+        if webhook and (connection.webhook_secrets if webhook.scheme.needs_secrets else connection.has_webhooks):
+            found.append(name)
+    return found
+
+
 def partitions(config: LedgerConfig) -> dg.DailyPartitionsDefinition:
-    """One partition per sync date."""
-    return dg.DailyPartitionsDefinition(start_date=config.schedule.start, timezone="UTC")
+    """One partition per sync date; with webhooks also today's, and where an entity's day is ahead of UTC, tomorrow's."""
+    zones = [config.entity_of(name).zone for name in receiving(config)]
+    is_ahead = any(zone.utcoffset(datetime(2026, month, 1)) > timedelta(0) for zone in zones for month in (1, 7))  # type: ignore[operator]  # noqa: DTZ001
+    return dg.DailyPartitionsDefinition(
+        start_date=config.schedule.start, timezone="UTC", end_offset=0 if not zones else 2 if is_ahead else 1
+    )
 
 
 def selection(name: str) -> dg.AssetSelection:

@@ -47,13 +47,15 @@ def instance(runtime: Runtime) -> Iterator[dg.DagsterInstance]:
     base.mkdir(parents=True, exist_ok=True)
     settings = next(f for f in (base, runtime.folder, PACKAGED) if (f / "dagster.yaml").exists())
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(base), config_dir=str(settings))) as made:
-        for storage in (made.event_log_storage, made.run_storage, made.schedule_storage):
-            if storage is None:
-                continue
-            storage.optimize_for_webserver(
-                statement_timeout=60_000, pool_recycle=3_600, max_overflow=20
-            )  # keeps connections open
+        keep_connections(made)
         yield made
+
+
+def keep_connections(made: dg.DagsterInstance) -> None:
+    """Keep an instance's connections open: a run writes a hundred events, each of which would open one."""
+    for storage in (made.event_log_storage, made.run_storage, made.schedule_storage):
+        if storage is not None:
+            storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3_600, max_overflow=20)
 
 
 class Nights:

@@ -16,7 +16,7 @@ from ledger_pipeline.reconcile.engine import Policy
 from ledger_pipeline.reconcile.matches import Kept, Ran
 from ledger_pipeline.reconcile.open_items import CAUSES, OpenItem
 from ledger_pipeline.reconcile.payouts import Alert, Explained
-from ledger_pipeline.store import posting
+from ledger_pipeline.store import events, posting
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.posting import Target
 
@@ -66,8 +66,10 @@ def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
     done = []
     for entity in entities:
         with runtime.database.connect() as connection:
-            ran = matches.run(connection, entity, policy_of(runtime, entity), run_id, runtime.clock())
+            at = runtime.clock()
+            ran = matches.run(connection, entity, policy_of(runtime, entity), run_id, at)
             ran.placed = _place(runtime, connection, entity, run_id)
+            events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at)
             done.append(ran)
     return done
 
@@ -125,8 +127,10 @@ def suggestions(runtime: Runtime, entity: str | None) -> list[Kept]:
 def accept(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -> Kept:
     """As `matches.accept`, in a transaction of its own; its bank lines move to where it says that they belong."""
     with runtime.database.connect() as connection:
-        done = matches.accept(connection, match_id, by, reason, run_id, runtime.clock())
+        at = runtime.clock()
+        done = matches.accept(connection, match_id, by, reason, run_id, at)
         _place(runtime, connection, done.entity, run_id, is_adjusting=True)
+        events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at, match_id)
         return done
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.reconcile import flags, placing
 from ledger_pipeline.reconcile.calendar import Calendar
-from ledger_pipeline.store import gate, posting, raw, staging
+from ledger_pipeline.store import events, gate, posting, raw, staging
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
@@ -56,20 +57,22 @@ def pull(
     sync_date: date,
     run_id: str,
     given: tuple[tuple[str, bytes], ...] | None = None,
+    since: datetime | None = None,
 ) -> raw.Pull:
     """Land what a stream offers for a sync date. What was landed before a failure stays; the pull counts only when it ended.
 
-    `given` are files (name, content) that are read instead of those in the connection's folder. A refused key is read anew, since it may
-    have been rotated, and the pull begins again with it.
+    `given` are files (name, content) that are read instead of those in the connection's folder. `since`: only what changed from then on
+    is asked for, a part of the day; the night pulls the whole of it. A refused key is read anew, since it may have been rotated, and the
+    pull begins again with it.
     """
     try:
-        return _pulled(runtime, link, stream, sync_date, run_id, given)
+        return _pulled(runtime, link, stream, sync_date, run_id, given, since)
     except AuthError as error:
         refused = error
     for other in runtime.other_secrets(link):
         log.warning("%s/%s: the key was refused; pulling again with another version of it", link.name, stream.name)
         try:
-            return _pulled(runtime, other, stream, sync_date, run_id, given)
+            return _pulled(runtime, other, stream, sync_date, run_id, given, since)
         except AuthError as error:
             refused = error
     raise refused
@@ -82,8 +85,11 @@ def _pulled(
     sync_date: date,
     run_id: str,
     given: tuple[tuple[str, bytes], ...] | None,
+    since: datetime | None,
 ) -> raw.Pull:
     start, end = link.window(sync_date)
+    if since is not None:
+        start = min(max(start, since), end)
     pulled = raw.Pull(link.name, stream.name, sync_date, run_id, runtime.clock(), window_start=start, window_end=end)
     raw.begin(runtime.database, pulled)
     if stream.has_cursor:
@@ -105,6 +111,8 @@ def _pulled(
         raw.land(runtime.database, pulled, waiting)
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
+    if since is not None:
+        pulled.notes = {**pulled.notes, raw.PART_OF_DAY: since.isoformat()}
     if client is not None:
         pulled.calls, pulled.retries = client.stats.calls, client.stats.retries
         client.close()
@@ -245,6 +253,8 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
             del bad[raw_id]
         closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
         verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
+        if closed_by:
+            _tell_closed(runtime, connection, link, sync_date, verdict, fingerprint, at)
         gate.write(
             connection,
             link.name,
@@ -276,6 +286,28 @@ def _likely_duplicates(
     found = flags.look(connection, link.name, sync_date, records, calendar, others, set(refused))
     flags.keep(connection, link.entity, sync_date, found, run_id, at)
     return flags.flags(connection, link.name, sync_date)
+
+
+def _tell_closed(
+    runtime: Runtime,
+    connection: Connection,
+    link: Link,
+    sync_date: date,
+    verdict: dict[str, Any],
+    fingerprint: bytes,
+    at: datetime,
+) -> None:
+    data = {
+        "entity": link.entity,
+        "connection": link.name,
+        "sync_date": sync_date,
+        **verdict,
+        "fingerprint": fingerprint.hex(),
+    }
+    endpoints, subject = runtime.config.told_of("gate.closed"), f"{link.name}/{sync_date}"
+    if events.last_closed(connection, subject) == (data["fingerprint"], verdict["closed_by"]):
+        return  # told already: the day was only checked again
+    events.tell(connection, endpoints, "gate.closed", link.entity, subject, data, at)
 
 
 MINIMUM_FOR_SHARE = 20
@@ -389,6 +421,7 @@ def append(
         siblings = tuple(other for other in entities if other != entity)
         books = replace(target, entity=entity, account_of=chart.account_of, siblings=siblings)
         done.add(posting.post(connection, books, *made.by_entity.get(entity, nothing), decided))
+    events.entries_posted(connection, runtime.config.told_of("entry.posted"), done.batch_ids, target.at)
     return done
 
 

@@ -35,6 +35,17 @@ def serve(port: int, seed: int, start: date, orders_per_day: int, clock: str, fa
     )
 
 
+def webhooks(to: str, seconds: int, connections: list[str], seed: int, start: date, orders_per_day: int) -> None:
+    """Send webhooks in real time, and say every ten seconds what was answered."""
+    from ledger_pipeline.sandbox import hooks
+
+    company = company_from(seed, start, orders_per_day)
+    names = connections or [name for name, one in company.connections.items() if one.system in hooks.tellers()]
+    for number, sent in enumerate(hooks.follow(company, to, names, seconds)):
+        if number % 10 == 0 and sent:
+            print(", ".join(f"{name}: {count} answered {status}" for (name, status), count in sorted(sent.items())))
+
+
 def truth_json(seed: int, start: date, orders_per_day: int, through: date) -> str:
     """The company's own books."""
     return truth(company_from(seed, start, orders_per_day), through).to_json()

@@ -15,6 +15,9 @@ from psycopg import sql
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection, Database, lock
 
+PART_OF_DAY = "since"
+"""Note of a pull that asked only for what changed from then on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -215,3 +218,11 @@ def seen_streams(connection: Connection, connection_name: str, first: date, last
         (connection_name, first, last),
     )
     return [row[0] for row in rows]
+
+
+def whole_days(connection: Connection, sync_date: date) -> set[str]:
+    """Connections with a finished pull of the whole sync date, not only of what webhooks told of."""
+    rows = connection.execute(
+        "SELECT DISTINCT connection FROM raw.pull WHERE sync_date = %s AND NOT notes ? %s", (sync_date, PART_OF_DAY)
+    )
+    return {row[0] for row in rows}

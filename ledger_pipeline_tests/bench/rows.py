@@ -11,7 +11,7 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from ledger_pipeline_tests.bench import baseline, history, matching, plain_text, reconciled, requests_made
+from ledger_pipeline_tests.bench import baseline, history, intake, matching, plain_text, reconciled, requests_made
 from ledger_pipeline_tests.bench.company import Ran
 from ledger_pipeline_tests.bench.machine import Machine, seconds_of
 from ledger_pipeline_tests.bench.table import Row, judged, mb, seconds, unmeasured
@@ -21,7 +21,8 @@ MEMORY_MB = 700
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: orders of the day, days of the growth row, lines of the history, bank lines, repetitions."""
+    """How much is measured: orders of the day, days of the growth row, lines of the history, bank lines, repetitions,
+    seconds of a storm of webhooks, events from webhook to posted."""
 
     orders: int
     growth: tuple[int, ...]
@@ -31,10 +32,14 @@ class Sizes:
     sandbox_orders: int
     bank_lines: tuple[int, ...]
     runs: int
+    webhook_seconds: int
+    webhook_events: int
 
 
-FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5)
-QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3)
+FULL = Sizes(
+    100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5, 30, 40
+)
+QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3, 5, 10)
 
 
 def steps_of(runs: Sequence[Ran]) -> str:
@@ -156,8 +161,24 @@ def not_yet(machine: Machine, sizes: Sizes) -> list[Row]:
     return [
         unmeasured("2", "HTTP to staged against dlt", ">= 20 x faster", "dlt is no dependency of the bench yet"),
         unmeasured("6", "a night of 12 connections through Dagster", "<= 0.50 x", "not written: needs the 12-connection sandbox with latency"),
-        unmeasured("8", "signed webhook to stored, to posted", "p99 <= 25 ms; p95 <= 10 s", "there is no webhook intake yet"),
     ]  # fmt: skip
 
 
-ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, reconciliation, company_reconciled, not_yet)
+def webhooks(machine: Machine, sizes: Sizes) -> list[Row]:
+    """Row 8: the receiver at 1,000 and at 2,000 events a second, and the way to the ledger with Dagster's daemon."""
+    with tempfile.TemporaryDirectory(prefix="lp-bench-") as folder:
+        return intake.rows(machine, Path(folder), sizes.webhook_seconds, sizes.webhook_events)
+
+
+ALL = (
+    the_day,
+    growth,
+    old_ledger,
+    plain_text_ledgers,
+    start_up,
+    requests,
+    reconciliation,
+    company_reconciled,
+    webhooks,
+    not_yet,
+)

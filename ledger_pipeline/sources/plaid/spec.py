@@ -5,7 +5,8 @@ API reference: https://plaid.com/docs/api/products/transactions/#transactionssyn
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 from pydantic import Field, SecretStr
@@ -19,6 +20,7 @@ from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
+from ledger_pipeline.connect.webhook import SignedBodyHash, Webhook
 from ledger_pipeline.connect.window import Snapshot, SyncTokenCursor
 from ledger_pipeline.sources.plaid.mapping import MAPPINGS
 
@@ -72,6 +74,21 @@ def connect(connection: str, options: PlaidOptions) -> Client:
     )
 
 
+def webhook_key(client: Client, key_id: str) -> Mapping[str, Any]:
+    """The public key that Plaid signs with, by its id; as a JSON Web Key with `expired_at`."""
+    found = client.post("/webhook_verification_key/get", json={"key_id": key_id}).decode(dict[str, Any])
+    key: Mapping[str, Any] = found["key"]
+    return key
+
+
+WEBHOOK = Webhook(
+    SignedBodyHash("Plaid-Verification"),
+    topic=("webhook_type", "webhook_code"),
+    subject=("item_id",),
+    streams=(("TRANSACTIONS.*", ("transactions", "accounts")),),
+    fetch_key=webhook_key,
+)
+
 SOURCE = Source(
     "plaid",
     "Plaid",
@@ -104,4 +121,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=PlaidOptions,
     connect=connect,
+    webhook=WEBHOOK,
 )

@@ -16,6 +16,7 @@ from ledger_pipeline.connect.errors import AuthError, ConnectError, RequestRejec
 from ledger_pipeline.connect.limits import Cost, CostLimit
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
+from ledger_pipeline.connect.webhook import BodyHmac, Webhook
 from ledger_pipeline.connect.window import Search
 from ledger_pipeline.sources.shopify import queries
 from ledger_pipeline.sources.shopify.mapping import MAPPINGS
@@ -106,6 +107,23 @@ def _payments(field: str, query: str, filter_: str, lookback_days: int = 0) -> P
     )
 
 
+WEBHOOK = Webhook(
+    BodyHmac("X-Shopify-Hmac-Sha256"),
+    topic=("header:X-Shopify-Topic",),
+    event_id=("header:X-Shopify-Webhook-Id",),
+    subject=("id",),
+    occurred_at="header:X-Shopify-Triggered-At",
+    streams=(
+        ("orders/*", ("orders",)),
+        ("refunds/*", ("orders",)),
+        ("order_transactions/*", ("orders", "balance_transactions")),
+        ("tender_transactions/*", ("orders", "balance_transactions")),
+        ("disputes/*", ("disputes", "balance_transactions")),
+    ),
+    is_id_signed=False,
+    keeps_body=False,
+)
+
 SOURCE = Source(
     "shopify",
     "Shopify",
@@ -140,4 +158,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=ShopifyOptions,
     connect=connect,
+    webhook=WEBHOOK,
 )

@@ -17,6 +17,7 @@ from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import StartingAfter
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
+from ledger_pipeline.connect.webhook import TimedHmac, Webhook
 from ledger_pipeline.connect.window import Created
 from ledger_pipeline.sources.stripe.mapping import MAPPINGS
 from ledger_pipeline.sources.stripe.members import PayoutMembers
@@ -53,6 +54,21 @@ def connect(connection: str, options: StripeOptions) -> Client:
     )
 
 
+WEBHOOK = Webhook(
+    TimedHmac("Stripe-Signature"),
+    topic=("type",),
+    event_id=("id",),
+    subject=("data.object.id",),
+    occurred_at="created",
+    streams=(
+        ("charge.*", ("balance_transactions",)),
+        ("refund.*", ("balance_transactions",)),
+        ("transfer.*", ("balance_transactions",)),
+        ("topup.*", ("balance_transactions",)),
+        ("payout.*", ("balance_transactions", "payouts", "events")),
+        ("charge.dispute.*", ("disputes", "events")),
+    ),
+)
 _PAGE = StartingAfter(limit=100, items="data", more="has_more")
 
 SOURCE = Source(
@@ -95,4 +111,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=StripeOptions,
     connect=connect,
+    webhook=WEBHOOK,
 )

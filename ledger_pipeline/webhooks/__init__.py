@@ -1,0 +1,1 @@
+"""The receiver of webhooks: verify, store, answer. What an event leads to is not decided here."""
