@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -175,7 +175,7 @@ class AlertsConfig(_Model):
     webhook_url: str = ""
 
 
-EventType = Literal["entry.posted", "payout.reconciled", "gate.closed", "period.closed"]
+EventType = Literal["entry.posted", "payout.reconciled", "invoice.paid", "gate.closed", "period.closed"]
 
 
 class EndpointConfig(_Model):
@@ -185,7 +185,7 @@ class EndpointConfig(_Model):
     """https, or http on loopback; often a secret itself (`${NAME}`)."""
     secrets: tuple[str, ...] = Field(min_length=1, max_length=4)
     """`whsec_…`, `${…}` unreplaced; every event is signed with each, so that a receiver may change over."""
-    types: tuple[EventType, ...] = ("entry.posted", "payout.reconciled", "gate.closed", "period.closed")
+    types: tuple[EventType, ...] = get_args(EventType)
 
 
 class LedgerConfig(_Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.closing_checks import feeding
@@ -69,7 +69,7 @@ def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
             at = runtime.clock()
             ran = matches.run(connection, entity, policy_of(runtime, entity), run_id, at)
             ran.placed = _place(runtime, connection, entity, run_id)
-            events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at)
+            _tell(runtime, connection, run_id, at)
             done.append(ran)
     return done
 
@@ -87,7 +87,14 @@ def _place(runtime: Runtime, connection: Connection, entity: str, run_id: str, *
         link = runtime.link(name)
         return steps.target_of(runtime, link, entity, row[0], run_id, is_adjusting=is_adjusting)
 
-    return placing.apply(connection, entity, target_of)
+    done = placing.apply(connection, entity, target_of)
+    events.entries_posted(connection, runtime.config.told_of("entry.posted"), done.batch_ids, runtime.clock())
+    return done.corrected
+
+
+def _tell(runtime: Runtime, connection: Connection, run_id: str, at: datetime, match_id: int | None = None) -> None:
+    for type_ in events.SETTLED:
+        events.settled(connection, type_, runtime.config.told_of(type_), run_id, at, match_id)
 
 
 def position(runtime: Runtime, entity: str, through: date) -> Position:
@@ -130,7 +137,7 @@ def accept(runtime: Runtime, match_id: int, by: str, reason: str, run_id: str) -
         at = runtime.clock()
         done = matches.accept(connection, match_id, by, reason, run_id, at)
         _place(runtime, connection, done.entity, run_id, is_adjusting=True)
-        events.payouts_reconciled(connection, runtime.config.told_of("payout.reconciled"), run_id, at, match_id)
+        _tell(runtime, connection, run_id, at, match_id)
         return done
 
 

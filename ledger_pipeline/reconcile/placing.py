@@ -15,7 +15,7 @@ from ledger_pipeline.model.accounts import UNPLACED_ROLES
 from ledger_pipeline.reconcile.clearing import MATCHED_ROLES
 from ledger_pipeline.store import posting
 from ledger_pipeline.store.database import Connection, lock
-from ledger_pipeline.store.posting import Move, Target
+from ledger_pipeline.store.posting import Move, Posted, Target
 
 RECORD = "bank_transaction"
 
@@ -63,8 +63,8 @@ _STANDING = """
 """
 
 
-def apply(connection: Connection, entity: str, target_of: Callable[[str], Target]) -> int:
-    """Move the entity's bank lines to where they belong, in the caller's transaction; returns how many were moved.
+def apply(connection: Connection, entity: str, target_of: Callable[[str], Target]) -> Posted:
+    """Move the entity's bank lines to where they belong, in the caller's transaction; what was moved is `corrected`.
 
     `target_of` says as whom a connection posts. What nobody matches any more goes back to what its rule says.
     """
@@ -78,4 +78,7 @@ def apply(connection: Connection, entity: str, target_of: Callable[[str], Target
         found
     ):  # all before the first entry: whoever posts holds its own and then waits for the entity's chain
         lock(connection, "post", name)
-    return sum(posting.move(connection, target_of(name), moves).corrected for name, moves in sorted(found.items()))
+    done = Posted()
+    for name, moves in sorted(found.items()):
+        done.add(posting.move(connection, target_of(name), moves))
+    return done

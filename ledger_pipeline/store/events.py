@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from ledger_pipeline.store.database import Connection
 
-EventType = Literal["entry.posted", "payout.reconciled", "gate.closed", "period.closed"]
+EventType = Literal["entry.posted", "payout.reconciled", "invoice.paid", "gate.closed", "period.closed"]
 Outcome = Literal["delivered", "failed", "gone"]
 
 _TO_OUTBOX = """
@@ -84,17 +84,27 @@ def entries_posted(connection: Connection, endpoints: Sequence[str], batch_ids: 
     )
 
 
-def payouts_reconciled(
-    connection: Connection, endpoints: Sequence[str], run_id: str, at: datetime, match_id: int | None = None
+SettledType = Literal["payout.reconciled", "invoice.paid"]
+SETTLED: Mapping[SettledType, str] = {"payout.reconciled": "payout_in_transit", "invoice.paid": "accounts_receivable"}
+"""What a match that comes to zero on a role is told as."""
+
+
+def settled(
+    connection: Connection,
+    type_: SettledType,
+    endpoints: Sequence[str],
+    run_id: str,
+    at: datetime,
+    match_id: int | None = None,
 ) -> None:
-    """`payout.reconciled` for what a run matched on payout_in_transit (or for one accepted match), where it comes to zero."""
+    """For what a run matched on the type's role (or for one accepted match), where it comes to zero with a bank line or a charge in it."""
     if not endpoints:
         return
     connection.execute(
         f"""
         WITH made AS (
           INSERT INTO ops.event (type, entity, subject, data, happened_at)
-          SELECT 'payout.reconciled', l.entity, concat_ws('/', l.entity, 'match', l.match_id),
+          SELECT %(type)s, l.entity, concat_ws('/', l.entity, 'match', l.match_id),
                  json_build_object('match_id', l.match_id, 'entity', l.entity, 'role', l.role, 'currency', l.currency, 'kind', l.kind,
                    'decided_by', CASE l.decided_by WHEN 'engine' THEN 'engine' ELSE 'person' END,
                    'amount_minor', sum(m.amount_minor) FILTER (WHERE m.amount_minor > 0),
@@ -102,16 +112,23 @@ def payouts_reconciled(
                                                          'amount_minor', m.amount_minor) ORDER BY m.connection, m.record, m.source_id)),
                  %(at)s
             FROM recon.live_match l JOIN recon.member m USING (match_id)
-           WHERE l.state = 'matched' AND split_part(l.role, ':', 1) = 'payout_in_transit'
+           WHERE l.state = 'matched' AND split_part(l.role, ':', 1) = %(role)s
              AND (l.match_id = %(match)s
                   OR %(match)s::bigint IS NULL AND EXISTS (SELECT 1 FROM recon.member n WHERE n.match_id = l.match_id AND n.run_id = %(run)s))
            GROUP BY l.match_id, l.entity, l.role, l.currency, l.kind, l.decided_by
-          HAVING sum(m.amount_minor) = 0
+          HAVING sum(m.amount_minor) = 0 AND bool_or(m.record IN ('bank_transaction', 'processor_transaction'))
            ORDER BY l.match_id
           RETURNING event_no, subject)
         {_TO_OUTBOX}
         """,
-        {"run": run_id, "match": match_id, "at": at, "endpoints": list(endpoints)},
+        {
+            "type": type_,
+            "role": SETTLED[type_],
+            "run": run_id,
+            "match": match_id,
+            "at": at,
+            "endpoints": list(endpoints),
+        },
     )
 
 

@@ -20,6 +20,7 @@ from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.fakes import FakeCompany, order
 from ledger_pipeline_tests.orchestration.months import NOW, SEPTEMBER, booked_month
 from ledger_pipeline_tests.reconcile.conftest import Desk
+from ledger_pipeline_tests.reconcile.house import House
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -150,6 +151,23 @@ def test_a_payout_that_was_found_at_the_bank_is_told(database: Database, tmp_pat
     assert (type_, data["amount_minor"], data["currency"]) == ("payout.reconciled", 500, "USD")
     assert sum(member["amount_minor"] for member in data["members"]) == 0
     assert len(data["members"]) == 2
+
+
+def test_an_invoice_is_told_when_its_last_part_is_paid(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(database, tmp_path, monkeypatch)
+    wanting(house.runtime, zapier=("invoice.paid", "entry.posted"))
+    house.invoice("s1", 100_00, number="INV-2001")
+    house.line("b1", 40_00, 3, "INV-2001 PART 1")
+    house.run()
+    assert [type_ for type_, *_ in told(database) if type_ == "invoice.paid"] == []
+    house.line("b2", 60_00, 9, "INV-2001 REST")
+    house.run()
+    ((_, _, data, _),) = [one for one in told(database) if one[0] == "invoice.paid"]
+    assert (data["amount_minor"], {m["source_id"] for m in data["members"]}) == (100_00, {"s1", "b1", "b2"})
+    moved = [data for type_, _, data, _ in told(database) if type_ == "entry.posted" and data["source_id"] == "b2"]
+    assert [data["kind"] for data in moved] == ["original", "reversal", "replacement"]
 
 
 def test_the_sensor_asks_for_a_delivery_when_something_is_due(company: FakeCompany) -> None:

@@ -452,6 +452,12 @@ def test_every_source_record_has_one_fate(company: Company, week: Truth) -> None
             expected[name, "disputes"] += len(company.disputes(name, day))
             if name.startswith("stripe"):  # Stripe tells of payouts that moved and disputes that were decided in events
                 moved = [p.failed_at or p.paid_at for p in company.payouts(name, day)]
+                expected[name, "payout_members"] += sum(
+                    p.failed_at is None
+                    and p.paid_at is not None
+                    and p.paid_at.astimezone(ZoneInfo(company.zone(name))).date() <= WEEK[-1]
+                    for p in company.payouts(name, day)
+                )
                 moved += [d.decided_at for d in company.disputes(name, day)]
                 zone = ZoneInfo(company.zone(name))
                 expected[name, "events"] += sum(
