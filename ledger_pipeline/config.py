@@ -20,6 +20,7 @@ from ledger_pipeline.model import routing
 from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
 from ledger_pipeline.model.money import DIGITS
 from ledger_pipeline.model.routing import Route
+from ledger_pipeline.operations.settings import AlertsConfig, FreshnessConfig, HealthConfig, RetriesConfig
 
 FILE_NAME = "ledger.yaml"
 
@@ -120,6 +121,10 @@ class ConnectionConfig(BaseModel):
     is_enabled: bool = True
     quarantine_limit: float = Field(0.1, ge=0, le=1)
     """Share of a day's records that may be quarantined before the gate closes."""
+    is_sandbox: bool | None = None
+    """True: left out of health. Without a word it is one whose address is on the loopback."""
+    freshness_hours: int | None = Field(None, ge=1)
+    """Instead of freshness.fail_hours."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
 
@@ -138,11 +143,23 @@ class ScheduleConfig(_Model):
     """When the nightly sync starts."""
 
     cron: str = "30 2 * * *"
-    time_zone: str = "UTC"
+    time_zone: str = ""
+    """Of `cron`; empty: each entity's own."""
+    catch_up_days: int = Field(default=7, ge=0)
+    """How far back missed nights are looked for; 0: not at all."""
+    catch_up_attempts: int = Field(default=3, ge=1)
+    """Runs that a missed night gets."""
     is_running: bool = True
     """False: the schedule waits until somebody switches it on in the UI."""
     start: str = "2026-10-01"
     """First sync date (YYYY-MM-DD) that partitions offer."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value and value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone (such as Europe/London)")
+        return value
 
 
 class RatesConfig(_Model):
@@ -150,12 +167,6 @@ class RatesConfig(_Model):
 
     url: str = ""
     """A zip or CSV in the ECB's form (eurofxref-hist.zip); empty: nothing is fetched."""
-
-
-class AlertsConfig(_Model):
-    """Where a failed run is reported, besides the log."""
-
-    webhook_url: str = ""
 
 
 class LedgerConfig(_Model):
@@ -169,6 +180,9 @@ class LedgerConfig(_Model):
     schedule: ScheduleConfig = ScheduleConfig()
     rates: RatesConfig = RatesConfig()
     alerts: AlertsConfig = AlertsConfig()
+    freshness: FreshnessConfig = FreshnessConfig()
+    retries: RetriesConfig = RetriesConfig()
+    health: HealthConfig = HealthConfig()
 
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""
@@ -230,6 +244,9 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         "schedule": ScheduleConfig,
         "rates": RatesConfig,
         "alerts": AlertsConfig,
+        "freshness": FreshnessConfig,
+        "retries": RetriesConfig,
+        "health": HealthConfig,
         "entities": EntityConfig,
     }
     model = models.get(len(location)) or by_parent.get(str(location[0]))
