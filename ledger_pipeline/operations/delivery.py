@@ -48,7 +48,9 @@ def deliver(database: Database, config: AlertsConfig, clock: Clock = _now) -> in
     total = 0
     for channel in open_channels(config):
         with database.connect(autocommit=True) as connection:
-            held = connection.execute("SELECT pg_try_advisory_lock(%s)", (key_of(("deliver", channel.name)),)).fetchone()
+            held = connection.execute(
+                "SELECT pg_try_advisory_lock(%s)", (key_of(("deliver", channel.name)),)
+            ).fetchone()
             if held and held[0]:  # else another process serves it; the session's end lets go of the lock
                 total += _serve(connection, channel, config, clock)
     return total

@@ -15,6 +15,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import metadata, steps
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import staging
 from ledger_pipeline.store.gate import GateClosed
@@ -93,6 +94,7 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
         link = runtime.link(name)
@@ -139,6 +141,7 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
         link = runtime.link(name)
@@ -192,6 +195,7 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name}, can_subset=True)
+    @retried
     def check(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> Iterator[dg.AssetCheckResult]:
         runtime, days = ledger.runtime, _days(context)
         checked = {day: steps.check(runtime, runtime.link(name), day, context.run.run_id) for day in days}
@@ -265,6 +269,7 @@ def _ledger(
         op_tags={"ledger/connection": name},
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def post(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:

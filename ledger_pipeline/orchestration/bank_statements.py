@@ -10,6 +10,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import format_minor
 from ledger_pipeline.orchestration import metadata, stated_balances
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile.statements import Account
 
@@ -42,6 +43,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[check],
     )
+    @retried
     def compare_statements(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

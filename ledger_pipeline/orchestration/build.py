@@ -39,7 +39,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
         asset_checks=[c for group in made for c in group.checks],
         jobs=[nightly, books_job, at_month_end, *periods.jobs(runtime.config)],
         schedules=[jobs.schedule(runtime.config, nightly), month_end.schedule(runtime.config, at_month_end)],
-        sensors=[jobs.books_sensor(runtime.config, books_job), alerts.failure_sensor(runtime.config)],
+        sensors=[jobs.books_sensor(runtime.config, books_job), *alerts.sensors(runtime.config)],
         resources={"ledger": Ledger(config_path=str(config_path or ""))},
         executor=dg.in_process_executor,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import dagster as dg
 from dagster._core.instance import InstanceRef  # no public way to name a base and a configuration folder
 
 from ledger_pipeline.checks import suites
+from ledger_pipeline.model.alert import Alert
+from ledger_pipeline.operations.delivery import raise_alerts
 from ledger_pipeline.orchestration import jobs
-from ledger_pipeline.orchestration.alerts import send, sentence
+from ledger_pipeline.orchestration.alerts import link_to, sentence
 from ledger_pipeline.orchestration.build import build_defs
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store import gate
@@ -90,11 +92,22 @@ class Nights:
             errors = self._closed(name, day) or errors
         ran = Ran(name, day, result.run_id, result.success, "; ".join(errors))
         if not ran.is_success:
-            alert = {"job": job.name, "connection": name or "–", "partition": day.isoformat(), "run_id": ran.run_id}
-            send(
-                self.runtime.config, alert | {"error": ran.error}
-            )  # sensors see only the runs that the daemon launched
+            self._alert(ran)
         return ran
+
+    def _alert(self, ran: Ran) -> None:
+        """At once: no daemon may be there to see the run. Where one is, its sensor finds the same occurrence kept."""
+        config = self.runtime.config
+        name, partition = ran.connection or "books", ran.sync_date.isoformat()
+        link = link_to(config, ran.run_id)
+        alert = Alert(
+            *("run_failed", f"run:{ran.run_id}", ran.error or "no message", datetime.now(UTC)),
+            connection=name,
+            partition=partition,
+            link=link,
+            run_id=ran.run_id,
+        )
+        raise_alerts(self.runtime.database, config.alerts, [alert])
 
     def _closed(self, name: str, day: date) -> list[str]:
         """Why the day's gate is closed; empty when it is open or was never reached."""

@@ -10,6 +10,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import format_minor, from_minor
 from ledger_pipeline.orchestration import metadata, reconciling
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.reconciling import Position
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile.matches import Ran
@@ -46,6 +47,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=doc) for name, doc in checks.items()],
     )
+    @retried
     def reconcile(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

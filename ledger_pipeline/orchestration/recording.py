@@ -49,7 +49,8 @@ def recorded(step: str, describe: Callable[[Any], Mapping[str, Any]]) -> Callabl
             try:
                 done = work(runtime, link, sync_date, run_id, *args, **more)
             except BaseException as error:
-                _try_to_keep(lambda: keep({}, failure_of(error)))
+                failure = failure_of(error)
+                _try_to_keep(lambda: keep({}, failure))
                 raise
             keep(describe(done))
             return done
