@@ -123,8 +123,8 @@ class ConnectionConfig(BaseModel):
     """Share of a day's records that may be quarantined before the gate closes."""
     is_sandbox: bool | None = None
     """True: left out of health. Without a word it is one whose address is on the loopback."""
-    freshness_hours: int | None = Field(None, ge=1)
-    """Instead of freshness.fail_hours."""
+    freshness_hours: int | None = Field(None, ge=1, le=23)
+    """Instead of freshness.hours."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
 
@@ -187,6 +187,10 @@ class LedgerConfig(_Model):
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""
         return self.entities[self.connections[connection].entity]
+
+    def freshness_hours(self, connection: str) -> int:
+        """Within how many hours after its end a connection's day must be in the books."""
+        return self.connections[connection].freshness_hours or self.freshness.hours
 
     def connection(self, name: str) -> ConnectionConfig:
         """By name; raises ConfigError with the known ones."""

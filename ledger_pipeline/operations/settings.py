@@ -116,16 +116,10 @@ class AlertsConfig(_Model):
 
 
 class FreshnessConfig(_Model):
-    """How old the newest posted day may be, in hours after its end."""
+    """When a day must be in the books."""
 
-    warn_hours: int = Field(default=12, ge=1)
-    fail_hours: int = Field(default=30, ge=1)
-
-    @model_validator(mode="after")
-    def _warns_first(self) -> FreshnessConfig:
-        if self.warn_hours >= self.fail_hours:
-            raise ValueError("warn_hours must be less than fail_hours")
-        return self
+    hours: int = Field(default=12, ge=1, le=23)
+    """After its end, in the entity's zone."""
 
 
 class RetriesConfig(_Model):

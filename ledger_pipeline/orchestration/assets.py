@@ -14,7 +14,7 @@ from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import metadata, steps
+from ledger_pipeline.orchestration import metadata, policies, steps
 from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import staging
@@ -63,7 +63,7 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
         [
             _raw(name, source, common, tags),
             _staging(name, source, common, tags),
-            _ledger(name, source, common, tags, config.entities[entity].name),
+            _ledger(name, source, common, tags, config.entities[entity].name, policies.of_ledger(config, name)),
         ],
         [_checks(name, source)],
     )
@@ -247,11 +247,17 @@ def _verdict(key: dg.AssetKey, checked: dict[date, steps.Checked]) -> dg.AssetCh
 
 
 def _ledger(
-    name: str, source: Source, common: dict[str, Any], tags: dict[str, str], entity_name: str
+    name: str,
+    source: Source,
+    common: dict[str, Any],
+    tags: dict[str, str],
+    entity_name: str,
+    fresh: dg.FreshnessPolicy,
 ) -> dg.AssetsDefinition:
     rules = [{"record": record, **row} for record in source.records for row in metadata.rule_rows(record)]
     spec = dg.AssetSpec(
         ledger_key(name),
+        freshness_policy=fresh,
         deps=[staging_key(name, record) for record in source.records],
         description=f"Balanced journal entries of {entity_name} from {source.title}, posted from checked records and sealed.",
         kinds={source.name, "postgres"},

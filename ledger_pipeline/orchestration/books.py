@@ -8,7 +8,7 @@ import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import from_minor
-from ledger_pipeline.orchestration import metadata
+from ledger_pipeline.orchestration import metadata, policies
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
 from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
@@ -23,6 +23,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         "group_name": "books",
         "owners": OWNERS,
         "partitions_def": partitions,
+        "freshness_policy": policies.of_books(config),
         "kinds": {"postgres"},
     }
     specs = [

@@ -106,7 +106,7 @@ def schedule(config: LedgerConfig, month_end: Any) -> dg.ScheduleDefinition:
         name="month_end",
         job=month_end,
         cron_schedule="0 9 2 * *",
-        execution_timezone=config.schedule.time_zone,
+        execution_timezone=config.schedule.time_zone or "UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING
         if config.schedule.is_running
         else dg.DefaultScheduleStatus.STOPPED,

@@ -77,13 +77,13 @@ CREATE INDEX health_by_time ON ops.health (checked_at DESC);
 
 CREATE VIEW ops.sync_log AS
   SELECT a.run_id, a.connection, a.sync_date, 'pull' AS step, a.stream, a.started_at, coalesce(p.ended_at, f.ended_at) AS ended_at,
-         coalesce(p.records, f.records) AS records, coalesce(p.landed, 0) AS landed, coalesce(p.calls, f.calls) AS calls,
+         coalesce(p.records, f.records) AS records, coalesce(p.landed, 0) AS landed, coalesce(f.is_transient, false) AS is_transient, coalesce(p.calls, f.calls) AS calls,
          coalesce(p.retries, f.retries) AS retries, coalesce(p.pages, f.pages) AS pages,
          CASE WHEN p.pull_id IS NOT NULL THEN 'ended' WHEN f.pull_id IS NOT NULL THEN 'failed' ELSE 'cut off' END AS outcome,
          coalesce(f.cause, '') AS cause, coalesce(f.error, '') AS error, coalesce(p.notes, '{}') AS details
     FROM raw.attempt a LEFT JOIN raw.pull p USING (pull_id) LEFT JOIN ops.pull_failure f USING (pull_id)
   UNION ALL
-  SELECT run_id, connection, sync_date, step, '', started_at, ended_at, (details->>'records')::bigint, NULL, NULL, NULL, NULL,
+  SELECT run_id, connection, sync_date, step, '', started_at, ended_at, (details->>'records')::bigint, NULL, is_transient, NULL, NULL, NULL,
          CASE WHEN error = '' THEN 'ended' ELSE 'failed' END, cause, error, details
     FROM ops.sync_step;
 COMMENT ON VIEW ops.sync_log IS 'Per run, connection and sync date: every attempt to pull a stream, and what staging, checking and posting did. A running attempt shows as cut off.';
