@@ -229,6 +229,11 @@ class Client:
     ) -> None:
         self.close()
 
+    def hurry(self, *, attempts: int, seconds: float) -> None:
+        """From now on at most so many attempts a request, and so many seconds with their waits."""
+        self._max_attempts, self._max_elapsed = attempts, seconds
+        self._timeout = (min(self._timeout[0], seconds), min(self._timeout[1], seconds))
+
     def close(self) -> None:
         with self._lock:
             for session in self._sessions:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.model.money import DIGITS
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class Source:
     connect: Callable[[str, Any], Client] | None = None
     mappings_for: Callable[[Any], tuple[Mapping, ...]] | None = None
     """For sources whose mapping is part of a connection's options."""
+    probe: Probe | None = None
+    """What health asks for; without one only whether the base address answers."""
 
     def stream(self, name: str) -> Stream:
         """By name; raises KeyError with the known ones."""

@@ -4,7 +4,7 @@ The sensors look at the instance themselves: `run_failure_sensor` takes five run
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -197,7 +197,7 @@ def _stuck_runs(config: LedgerConfig) -> Look:
 
 
 def stuck(
-    instance: dg.DagsterInstance, records: list[dg.RunRecord] | tuple[dg.RunRecord, ...], config: LedgerConfig, now: datetime
+    instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], config: LedgerConfig, now: datetime
 ) -> Iterator[Alert]:  # fmt: skip
     """Runs that don't move. One whose process is gone is failed on the spot: it is retried, and the next look at failed runs tells of it."""
     for record in records:

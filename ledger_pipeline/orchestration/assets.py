@@ -14,7 +14,7 @@ from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import metadata, policies, steps
+from ledger_pipeline.orchestration import metadata, policies, resuming, steps
 from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import staging
@@ -100,10 +100,13 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         link = runtime.link(name)
         wanted = [stream for stream in source.streams if raw_key(name, stream.name) in context.selected_asset_keys]
         pulls: dict[str, list[Pull]] = {stream.name: [] for stream in wanted}
+        days = _days(context)
+        done = resuming.pulled_before(context, runtime, link, days)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
-            for day in _days(context):
-                futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in wanted]
-                for stream, future in zip(wanted, futures, strict=True):
+            for day in days:
+                left = [stream for stream in wanted if (stream.name, day) not in done]
+                futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in left]
+                for stream, future in zip(left, futures, strict=True):
                     pulls[stream.name].append(future.result())
         for stream in wanted:
             yield dg.MaterializeResult(

@@ -84,6 +84,7 @@ def is_worker_dead(run: dg.DagsterRun) -> bool | None:
         return None
     try:
         process = psutil.Process(int(rest))
-        return abs(process.create_time() - int(started)) > 2 or process.status() == psutil.STATUS_ZOMBIE
+        is_another = abs(process.create_time() - int(started)) > 2
+        return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

@@ -97,7 +97,9 @@ def _schedule(
         description=f"Asks for one run per connection for the sync date that ended last in its entity's zone: {', '.join(names)}.",
     )
     def nightly_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        requests = list(night_of(config, names, context.scheduled_execution_time, zone))
+        requests: list[dg.RunRequest | dg.SkipReason] = list(
+            night_of(config, names, context.scheduled_execution_time, zone)
+        )
         yield from requests or [dg.SkipReason(f"no day since {config.schedule.start} has ended")]
 
     return nightly_schedule

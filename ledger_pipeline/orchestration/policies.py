@@ -28,3 +28,8 @@ def of_books(config: LedgerConfig) -> dg.FreshnessPolicy:
 
 def _daily(hours: int, zone: str) -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.cron(f"0 {hours} * * *", timedelta(hours=hours), zone)
+
+
+def of_health() -> dg.FreshnessPolicy:
+    """Four looks may be missed."""
+    return dg.FreshnessPolicy.time_window(HEALTH_WINDOW)

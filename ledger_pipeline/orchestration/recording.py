@@ -55,7 +55,7 @@ def recorded(step: str, describe: Callable[[Any], Mapping[str, Any]]) -> Callabl
             keep(describe(done))
             return done
 
-        return run
+        return run  # type: ignore[return-value]
 
     return decorate
 

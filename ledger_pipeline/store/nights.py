@@ -51,6 +51,18 @@ def states(connection: Connection, name: str, streams: Sequence[str], first: dat
     ]
 
 
+def pulled(
+    connection: Connection, name: str, first: date, last: date, run_ids: Sequence[str], *, in_any_run: bool
+) -> set[tuple[str, date]]:
+    """(stream, sync date) of pulls that ended in one of these runs; with `in_any_run` also those that ended in any run after the day had."""
+    rows = connection.execute(
+        "SELECT DISTINCT stream, sync_date FROM raw.pull WHERE connection = %s AND sync_date BETWEEN %s AND %s "
+        "AND (run_id = ANY(%s) OR (%s AND ended_at >= window_end))",
+        (name, first, last, list(run_ids), in_any_run),
+    ).fetchall()
+    return {(stream, day) for stream, day in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """The last failure of a day. `is_gone`: the same step of the same stream has ended well since, for whatever day."""

@@ -73,7 +73,7 @@ def mail_server() -> Iterator[Mailbox]:
                     self.say("354 go on")
                     lines = []
                     while (one := self.rfile.readline().decode()) != ".\r\n":
-                        lines.append(one)
+                        lines.append(one.removeprefix("."))
                     box.mails.append(message_from_string("".join(lines), policy=default))
                     self.say("250 taken")
                 elif verb == "QUIT":

@@ -13,6 +13,7 @@ from ledger_pipeline.connect.client import Client
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.window import Snapshot, SyncTokenCursor
@@ -73,4 +74,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=PlaidOptions,
     connect=connect,
+    probe=Probe("POST", "/item/get", json={}),
 )

@@ -11,12 +11,13 @@ from ledger_pipeline.connect.auth import HeaderKeys
 from ledger_pipeline.connect.client import Client, Response
 from ledger_pipeline.connect.errors import AuthError, ConnectError, RequestRejected
 from ledger_pipeline.connect.limits import Cost, CostLimit
+from ledger_pipeline.connect.probe import Probe, Quota
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.window import Search
 from ledger_pipeline.sources.shopify import queries
 from ledger_pipeline.sources.shopify.mapping import MAPPINGS
-from ledger_pipeline.sources.shopify.reader import AccountConnection, Orders, PaymentsList, envelope
+from ledger_pipeline.sources.shopify.reader import PATH, AccountConnection, Orders, PaymentsList, envelope
 
 FORBIDDEN = ("ACCESS_DENIED", "UNAUTHORIZED", "FORBIDDEN")
 DISPUTE_LOOKBACK_DAYS = 180
@@ -79,6 +80,17 @@ def reported(response: Response) -> Cost | None:
     return Cost(cost.throttleStatus.currentlyAvailable, cost.throttleStatus.restoreRate, cost.requestedQueryCost)
 
 
+def points(response: Response) -> Quota | None:
+    """What is left of the bucket of query costs."""
+    found = envelope(response)
+    cost = found.extensions.cost if found else None
+    if cost is None:
+        return None
+    return Quota(
+        int(cost.throttleStatus.currentlyAvailable), int(cost.throttleStatus.maximumAvailable) or None, "points"
+    )
+
+
 def connect(connection: str, options: ShopifyOptions) -> Client:
     """A client of one shop."""
     return Client(
@@ -135,4 +147,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=ShopifyOptions,
     connect=connect,
+    probe=Probe("POST", PATH, json={"query": "{ shop { id } }"}, quota=points),
 )

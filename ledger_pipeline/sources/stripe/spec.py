@@ -12,6 +12,7 @@ from ledger_pipeline.connect.client import Client
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import StartingAfter
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.window import Created
@@ -80,4 +81,5 @@ SOURCE = Source(
     mappings=MAPPINGS,
     options=StripeOptions,
     connect=connect,
+    probe=Probe("GET", "/v1/balance"),
 )
