@@ -71,6 +71,10 @@ def _serve(connection: Connection, channel: Channel, config: AlertsConfig, clock
     rest = waiting[singly:]
     if not rest or (room == 0 and last is not None and clock() - last < BETWEEN_SUMMARIES):
         return done
+    if len(rest) == 1:
+        return done + _send(
+            connection, channel, channel.of_one(rest[0].alert), [rest[0].alert_id], rest[0].attempts, clock
+        )
     for message, count in channel.of_many([one.alert for one in rest]):
         part, rest = rest[:count], rest[count:]
         attempts = max(one.attempts for one in part)

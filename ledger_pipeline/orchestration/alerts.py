@@ -113,8 +113,8 @@ def _failed_run(instance: dg.DagsterInstance, record: dg.RunRecord, config: Ledg
 
 def error_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Why a run failed, in a sentence: of the first step that failed, else what the run's own event says."""
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    said = ""
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.ENGINE_EVENT}
+    said = gone = ""
     for one in instance.get_records_for_run(run.run_id, of_type=kinds).records:
         event = one.event_log_entry.dagster_event
         if event is None:
@@ -122,7 +122,11 @@ def error_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             said = sentence(event.step_failure_data.error_display_string)
             break
-        said = sentence(event.message or "")
+        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+            said = sentence(event.message or "")
+        elif _PROCESS in (event.message or ""):
+            gone = sentence(event.message or "").split(". ")[0] + "."
+    said = gone if gone and said.startswith(_FROM_OUTSIDE) else said
     again = " It is tried again by itself." if run.tags.get("dagster/will_retry") == "true" else ""
     return (said or "no message") + again
 
@@ -163,6 +167,8 @@ def link_to(config: LedgerConfig, run_id: str) -> str:
     return f"{url}/runs/{run_id}" if url and run_id else ""
 
 
+_PROCESS, _FROM_OUTSIDE = "Run execution process for", "This run has been marked as failed from outside"
+"""What Dagster says about a run whose process ended: the second message hides what the first one tells."""
 _WRAPPERS = (
     "Stack Trace",
     "The above exception",

@@ -100,7 +100,7 @@ def test_a_year_of_the_sample_company_resumed_after_a_kill(
     tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("stripe_us", "plaid_us", "stall_uk")
-    with serving(tmp_path / "files", orders_per_day=4) as company:
+    with serving(tmp_path / "files", orders_per_day=8) as company:
         last = START + timedelta(days=364)
         company.at_night_of(last)
         company.runtime(tmp_path, database)

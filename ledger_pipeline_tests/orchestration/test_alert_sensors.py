@@ -73,6 +73,18 @@ def test_a_run_that_is_retried_is_a_warning_and_says_so(instance: dg.DagsterInst
     assert alert.sentence == "worker gone It is tried again by itself."
 
 
+def test_a_killed_process_is_named_where_dagster_only_says_from_outside(instance: dg.DagsterInstance) -> None:
+    started = run(instance, "2026-10-05", "shop", S.STARTED)
+    instance.report_engine_event(
+        "Run execution process for x was terminated by signal 9 (SIGKILL). This usually …", started
+    )
+    instance.report_run_failed(started)
+    record = instance.get_run_record_by_id(started.run_id)
+    assert record is not None
+    [alert] = alerts.alerts_of(instance, record, config())
+    assert alert.sentence == "Run execution process for x was terminated by signal 9 (SIGKILL)."
+
+
 def test_a_run_without_events_is_stuck_and_a_long_one_too(instance: dg.DagsterInstance) -> None:
     run(instance, "2026-10-05", "shop", S.STARTED)
     records = instance.get_run_records()
