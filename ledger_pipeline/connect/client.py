@@ -173,7 +173,8 @@ class Client:
     `session` makes a thread's `requests.Session` (proxies, certificates, mTLS); by default one that ignores the
     environment and .netrc. `timeout` is (connect, read) in seconds; `max_elapsed` bounds one request with its
     repetitions, waits for `limit` not included. `throttled` looks into a 2xx and says how many seconds to wait
-    before sending it again; `refused` looks into a 2xx and returns the error that it really is. A request that isn't
+    before sending it again; `refused` looks into a 2xx and returns the error that it really is; `denied` looks into another 4xx
+    and says whether it is the key that is refused. A request that isn't
     `is_safe` (default: GET, HEAD, OPTIONS) is sent exactly once.
     """
 
@@ -191,6 +192,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         throttled: Callable[[Response], float | None] = lambda _: None,
         refused: Callable[[Response], ConnectError | None] = lambda _: None,
+        denied: Callable[[Response], bool] = lambda _: False,
         session: Callable[[], requests.Session] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -213,7 +215,7 @@ class Client:
             "User-Agent": "ledger_pipeline",
             **(headers or {}),
         }
-        self._throttled, self._refused = throttled, refused
+        self._throttled, self._refused, self._denied = throttled, refused, denied
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._bucket = (limit or Limit(per_second=1000, burst=1000)).start(clock, sleep)
         self._new_session = session or _plain_session
@@ -312,7 +314,7 @@ class Client:
             if refusal is not None:
                 raise refusal
             return response
-        if status in (401, 403):
+        if status in (401, 403) or (status < 500 and self._denied(response)):
             raise response.fault(AuthError, f"{status}: {response.excerpt() or 'no reason given'}")
         if status < 500:
             excerpt = response.excerpt()

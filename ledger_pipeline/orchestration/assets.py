@@ -104,10 +104,14 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         done = resuming.pulled_before(context, runtime, link, days)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
             for day in days:
-                left = [stream for stream in wanted if (stream.name, day) not in done]
-                futures = [pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id) for stream in left]
-                for stream, future in zip(left, futures, strict=True):
-                    pulls[stream.name].append(future.result())
+                futures = {
+                    stream.name: pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id)
+                    for stream in wanted
+                    if (stream.name, day) not in done
+                }
+                for stream in wanted:
+                    future = futures.get(stream.name)
+                    pulls[stream.name].append(future.result() if future else done[stream.name, day])
         for stream in wanted:
             yield dg.MaterializeResult(
                 asset_key=raw_key(name, stream.name), metadata=metadata.of_pulls(pulls[stream.name])

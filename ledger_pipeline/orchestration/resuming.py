@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.store import nights
+from ledger_pipeline.store.raw import Pull
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -18,10 +19,10 @@ ONLY_MISSING = "ledger/only_missing"
 
 def pulled_before(
     context: dg.AssetExecutionContext, runtime: Runtime, link: Link, days: Sequence[date]
-) -> set[tuple[str, date]]:
-    """(stream, sync date) whose pull has ended: in this run, in the run that it is a retry of, or in any where the run says so."""
+) -> dict[tuple[str, date], Pull]:
+    """By (stream, sync date) what has been pulled: in this run, in the run that it is a retry of, or in any where the run says so."""
     if not days:
-        return set()
+        return {}
     run = context.run
     group = context.instance.get_run_group(run.run_id) if run.parent_run_id else None
     run_ids = [run.run_id, *(one.run_id for one in (group[1] if group else ()))]

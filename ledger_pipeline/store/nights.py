@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from ledger_pipeline.store.database import Connection
+from ledger_pipeline.store.raw import Pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,33 @@ def states(connection: Connection, name: str, streams: Sequence[str], first: dat
     ]
 
 
+_PULL = (
+    *(
+        "connection",
+        "stream",
+        "sync_date",
+        "run_id",
+        "started_at",
+        "window_start",
+        "window_end",
+        "cursor_before",
+        "cursor_after",
+    ),
+    *("pages", "records", "repeated", "landed", "expected", "calls", "retries", "notes", "pull_id"),
+)
+
+
 def pulled(
     connection: Connection, name: str, first: date, last: date, run_ids: Sequence[str], *, in_any_run: bool
-) -> set[tuple[str, date]]:
-    """(stream, sync date) of pulls that ended in one of these runs; with `in_any_run` also those that ended in any run after the day had."""
+) -> dict[tuple[str, date], Pull]:
+    """The last pull by (stream, sync date) that ended in one of these runs; with `in_any_run` also of those that ended in any run after the day."""
     rows = connection.execute(
-        "SELECT DISTINCT stream, sync_date FROM raw.pull WHERE connection = %s AND sync_date BETWEEN %s AND %s "
-        "AND (run_id = ANY(%s) OR (%s AND ended_at >= window_end))",
+        f"SELECT DISTINCT ON (stream, sync_date) {', '.join(_PULL)} FROM raw.pull WHERE connection = %s AND sync_date BETWEEN %s AND %s "
+        "AND (run_id = ANY(%s) OR (%s AND ended_at >= window_end)) ORDER BY stream, sync_date, pull_id DESC",
         (name, first, last, list(run_ids), in_any_run),
     ).fetchall()
-    return {(stream, day) for stream, day in rows}
+    found = [Pull(**dict(zip(_PULL, row, strict=True))) for row in rows]
+    return {(pull.stream, pull.sync_date): pull for pull in found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def test_each_system_takes_its_probe(name: str, sandbox: SandboxCompany) -> None
     assert seen.is_key_tested
     assert client.stats.calls == 1
     assert seen.skew_seconds is not None
-    assert abs(seen.skew_seconds) < 3
+    assert abs(seen.skew_seconds) < 30
     if name == "shopify_us":
         [quota] = seen.quotas
         assert quota.window == "points"
@@ -60,7 +60,7 @@ def test_a_wrong_key_is_named(name: str, key: str, sandbox: SandboxCompany) -> N
     source, client = client_of(name, sandbox.url, **{key: "wrong-key-0123456789"})
     with client, pytest.raises(Exception, match=name) as error:
         probe.look(client, source.probe)
-    assert isinstance(error.value, AuthError) or name == "plaid_us"
+    assert isinstance(error.value, AuthError)
     assert "wrong-key-0123456789" not in str(error.value)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psycopg
 import pytest
+import requests
 
 from ledger_pipeline.config import ConfigError
 from ledger_pipeline.connect import errors
@@ -17,6 +18,7 @@ from ledger_pipeline.connect.client import Client
 from ledger_pipeline.operations.causes import Cause, cause_of
 from ledger_pipeline.orchestration import alerts, attempts, jobs
 from ledger_pipeline.orchestration.build import build_defs
+from ledger_pipeline.sandbox.faults import KINDS
 from ledger_pipeline.store import sync_log
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.gate import GateClosed
@@ -41,9 +43,9 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def night(
-    company: SandboxCompany, database: Database, folder: Path, instance: dg.DagsterInstance
+    company: SandboxCompany, database: Database, folder: Path, instance: dg.DagsterInstance, name: str = "stripe_us"
 ) -> dg.ExecuteInProcessResult:
-    """The run of stripe_us as the schedule asks for it, without waits between tries."""
+    """The run of a connection as the schedule asks for it, without waits between tries."""
     runtime = company.runtime(folder, database)
     path = folder / "ledger.yaml"
     path.write_text(path.read_text() + "\nretries: { seconds: 0, max_retries: 2 }\n")
@@ -54,8 +56,8 @@ def night(
         .execute_in_process(
             instance=instance,
             partition_key=DAY.isoformat(),
-            tags={jobs.NIGHT: DAY.isoformat(), jobs.CONNECTION: "stripe_us"},
-            asset_selection=jobs.keys_of(runtime.config, "stripe_us"),
+            tags={jobs.NIGHT: DAY.isoformat(), jobs.CONNECTION: name},
+            asset_selection=jobs.keys_of(runtime.config, name),
             raise_on_error=False,
         )
     )
@@ -121,6 +123,56 @@ def test_a_refused_key_is_named_and_not_tried_again(
     assert alert.sentence.startswith("credentials: stripe_us: GET ")
     assert (alert.connection, alert.partition) == ("stripe_us", DAY.isoformat())
     assert "sk_test_sandbox" not in alert.sentence
+
+
+ROUTES = {
+    "stripe_us": "stripe_us/v1/balance_transactions",
+    "plaid_us": "plaid_us/transactions/sync",
+    "shopify_uk": "shopify_uk/admin/api/2026-10/graphql.json",
+}
+
+
+@pytest.mark.slow
+def test_a_night_with_every_transport_fault_on_ends_right_or_with_a_named_alert(
+    tmp_path: Path, new_database: Callable[[], Database], company: SandboxCompany
+) -> None:
+    quiet, noisy = new_database(), new_database()
+    for folder in ("quiet", "noisy"):
+        (tmp_path / folder).mkdir()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name in ROUTES:
+            assert night(company, quiet, tmp_path / "quiet", instance, name).success
+    faults = [
+        {"route": route, "kind": kind, "times": 2, "seconds": 0.1, "retry_after": 0}
+        for route in ROUTES.values()
+        for kind in KINDS
+        if kind != "expired_token" or route.startswith("plaid")
+    ]
+    requests.post(f"{company.url}/_control/faults", json=faults, timeout=10).raise_for_status()
+    named: dict[str, str] = {}
+    try:
+        with dg.DagsterInstance.ephemeral() as instance:
+            for name in ROUTES:
+                result = night(company, noisy, tmp_path / "noisy", instance, name)
+                record = instance.get_run_record_by_id(result.run_id)
+                assert record is not None
+                config = company.runtime(tmp_path / "noisy", noisy).config
+                for alert in alerts.alerts_of(instance, record, config):
+                    named[name] = alert.sentence
+                assert result.success == (name not in named)
+        struck = [f for f in requests.get(f"{company.url}/_control/faults", timeout=10).json() if f["struck"]]
+    finally:
+        requests.delete(f"{company.url}/_control/faults", timeout=10)
+    assert len(struck) > 12
+    assert named["plaid_us"].startswith("credentials: plaid_us: POST ")
+    words = {"credentials", "network", "server fault", "rate limit", "listing"}
+    assert {name: said for name, said in named.items() if said.split(":")[0] not in words} == {}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name in named:
+            assert night(company, noisy, tmp_path / "noisy", instance, name).success
+    query = "SELECT entity, role, currency, amount_minor, base_minor FROM ledger.balance ORDER BY 1, 2, 3"
+    with quiet.connect("reader") as one, noisy.connect("reader") as other:
+        assert one.execute(query).fetchall() == other.execute(query).fetchall() != []
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ API reference: https://plaid.com/docs/api/products/transactions/#transactionssyn
 
 from __future__ import annotations
 
+import msgspec
 from pydantic import Field, SecretStr
 
 from ledger_pipeline.connect.auth import BodyKeys
 from ledger_pipeline.connect.banking import Categorise
-from ledger_pipeline.connect.client import Client
+from ledger_pipeline.connect.client import Client, Response
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
@@ -30,6 +31,33 @@ class PlaidOptions(Options):
     categorise: tuple[Categorise, ...] = ()
 
 
+DENIED = frozenset(
+    {
+        *("ITEM_LOGIN_REQUIRED", "INVALID_ACCESS_TOKEN", "INVALID_API_KEYS", "ITEM_NOT_FOUND", "ACCESS_NOT_GRANTED"),
+        *(
+            "INVALID_CREDENTIALS",
+            "INVALID_MFA",
+            "USER_PERMISSION_REVOKED",
+            "PENDING_EXPIRATION",
+            "UNAUTHORIZED_ENVIRONMENT",
+        ),
+    }
+)
+"""Error codes of a 400 after which only a new key or a new login at the bank helps."""
+
+
+class _Error(msgspec.Struct):
+    error_code: str = ""
+
+
+def denied(response: Response) -> bool:
+    """Plaid says 400 where others say 401."""
+    try:
+        return msgspec.json.decode(response.json_bytes, type=_Error).error_code in DENIED
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
 def connect(connection: str, options: PlaidOptions) -> Client:
     """A client of one item; its keys travel in the body."""
     keys = {name: Secret(getattr(options, name).get_secret_value()) for name in ("client_id", "secret", "access_token")}
@@ -39,6 +67,7 @@ def connect(connection: str, options: PlaidOptions) -> Client:
         BodyKeys(keys),
         Limit(per_second=10, burst=10),
         headers={"Plaid-Version": "2020-09-14"},
+        denied=denied,
     )
 
 
