@@ -20,7 +20,7 @@ from ledger_pipeline.model import routing
 from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
 from ledger_pipeline.model.money import DIGITS
 from ledger_pipeline.model.routing import Route
-from ledger_pipeline.operations.settings import AlertsConfig, FreshnessConfig, HealthConfig, RetriesConfig
+from ledger_pipeline.operations.settings import CHANNELS, AlertsConfig, FreshnessConfig, HealthConfig, RetriesConfig
 
 FILE_NAME = "ledger.yaml"
 
@@ -253,7 +253,8 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         "health": HealthConfig,
         "entities": EntityConfig,
     }
-    model = models.get(len(location)) or by_parent.get(str(location[0]))
+    channel = str(location[3]) if location[:2] == ("alerts", "channels") and len(location) > 4 else ""
+    model = CHANNELS.get(channel) or models.get(len(location)) or by_parent.get(str(location[0]))
     return f"; known are {', '.join(model.model_fields)}" if model else ""
 
 

@@ -25,7 +25,7 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Bring in the days of a range that aren't in the books yet: one run per connection and quarter. Again, it goes on where it stopped."""
-    from ledger_pipeline.orchestration import jobs
+    from ledger_pipeline.orchestration import calendar, jobs
     from ledger_pipeline.orchestration.nights import Workers
 
     runtime = runtime_of(config)
@@ -37,6 +37,9 @@ def backfill(
     if begin < date.fromisoformat(runtime.config.schedule.start):
         fail(f"{begin} lies before schedule.start ({runtime.config.schedule.start}), the first sync date")
     names = connection or jobs.enabled(runtime.config)
+    ended = min(calendar.last_ended(runtime.clock(), runtime.config.entity_of(name).zone) for name in names)
+    if end > ended:
+        fail(f"--to {end} has not ended yet for every connection; the last day that has is {ended}")
     for name in names:
         runtime.link(name)
     ranges = list(missing(runtime, names, begin, end, days_per_run))

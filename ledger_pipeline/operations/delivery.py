@@ -48,11 +48,12 @@ def deliver(database: Database, config: AlertsConfig, clock: Clock = _now) -> in
     total = 0
     for channel in open_channels(config):
         with database.connect(autocommit=True) as connection:
-            held = connection.execute(
-                "SELECT pg_try_advisory_lock(%s)", (key_of(("deliver", channel.name)),)
-            ).fetchone()
-            if held and held[0]:  # else another process serves it; the session's end lets go of the lock
-                total += _serve(connection, channel, config, clock)
+            key = key_of(("deliver", channel.name))
+            held = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+            if not held or not held[0]:
+                continue  # another process serves this channel
+            total += _serve(connection, channel, config, clock)
+            connection.execute("SELECT pg_advisory_unlock(%s)", (key,))  # the session's end would let go a little later
     return total
 
 

@@ -77,6 +77,7 @@ class EmailChannel(_Channel):
     subject: str = SUBJECT
 
 
+CHANNELS: dict[str, type[BaseModel]] = {"slack": SlackChannel, "http": HttpChannel, "email": EmailChannel}
 Channel = Annotated[SlackChannel | HttpChannel | EmailChannel, Field(discriminator="type")]
 
 

@@ -98,7 +98,7 @@ def alerts_of(instance: dg.DagsterInstance, record: dg.RunRecord, config: Ledger
 def _failed_run(instance: dg.DagsterInstance, record: dg.RunRecord, config: LedgerConfig, blocking: list[str]) -> Alert:
     run = record.dagster_run
     said = "; ".join(blocking) if blocking else error_of(instance, run)
-    is_retried = run.tags.get("dagster/will_retry") == "true"
+    is_retried = _is_retried(run)
     connection, partition = connection_of(run), partition_of(run)
     return Alert(
         *("run_failed", f"run:{run.run_id}", said, record.update_timestamp),
@@ -109,6 +109,11 @@ def _failed_run(instance: dg.DagsterInstance, record: dg.RunRecord, config: Ledg
         run_id=run.run_id,
         about=(run.job_name, said, "" if connection or partition else run.run_id, str(is_retried)),
     )
+
+
+def _is_retried(run: dg.DagsterRun) -> bool:
+    """The daemon can launch a run again that it launched; one of the command line carries the same tag and has no origin."""
+    return run.tags.get("dagster/will_retry") == "true" and run.remote_job_origin is not None
 
 
 def error_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
@@ -127,7 +132,7 @@ def error_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         elif _PROCESS in (event.message or ""):
             gone = sentence(event.message or "").split(". ")[0] + "."
     said = gone if gone and said.startswith(_FROM_OUTSIDE) else said
-    again = " It is tried again by itself." if run.tags.get("dagster/will_retry") == "true" else ""
+    again = " It is tried again by itself." if _is_retried(run) else ""
     return (said or "no message") + again
 
 

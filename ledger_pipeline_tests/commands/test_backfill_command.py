@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ledger_pipeline.cli import app
 from ledger_pipeline.commands.backfill import missing
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.sandbox.files import write_files
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.conftest import serving
 from ledger_pipeline_tests.orchestration.office import Office
@@ -33,8 +36,8 @@ def deliver(office: Office, name: str, days: int, lines: int = 4) -> None:
         (office.folder / name / f"{day}.csv").write_text("\n".join(["Date,Amount,Text", *text]) + "\n")
 
 
-def command(folder: Path, days: int, *more: str) -> list[str]:
-    last = START + timedelta(days=days - 1)
+def command(folder: Path, days: int, *more: str, first: date = START) -> list[str]:
+    last = first + timedelta(days=days - 1)
     return [
         *(
             sys.executable,
@@ -64,23 +67,33 @@ def killed_when(line: list[str], folder: Path, is_time: Callable[[], bool], seco
 @pytest.mark.slow
 def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path: Path, database: Database) -> None:
     office = Office(tmp_path, database, 'schedule: { start: "2026-10-05" }\n')
-    deliver(office, "good", 10)
-    deliver(office, "bad", 10)
+    deliver(office, "good", 5)
+    deliver(office, "bad", 5)
     killed_when(
-        command(tmp_path, 10, "--workers", "1"),
+        command(tmp_path, 5, "--workers", "1"),
         tmp_path,
-        lambda: rows(database, "SELECT count(*) FROM raw.pull")[0][0] >= 4,  # type: ignore[operator]
+        lambda: rows(database, "SELECT count(*) FROM raw.pull")[0][0] >= 3,  # type: ignore[operator]
         60,
     )
     before = rows(database, "SELECT connection, sync_date FROM raw.pull ORDER BY 1, 2")
-    assert 4 <= len(before) < 20
-    done = subprocess.run(command(tmp_path, 10), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert 3 <= len(before) < 10
+    done = subprocess.run(command(tmp_path, 5), cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == 3, "two connections and the books"
-    assert rows(database, "SELECT connection, count(*) FROM ledger.entry GROUP BY 1 ORDER BY 1") == [("bad", 40), ("good", 40)]  # fmt: skip
+    assert rows(database, "SELECT connection, count(*) FROM ledger.entry GROUP BY 1 ORDER BY 1") == [("bad", 20), ("good", 20)]  # fmt: skip
     assert rows(database, "SELECT max(n) FROM (SELECT count(*) AS n FROM raw.pull GROUP BY connection, stream, sync_date) t") == [(1,)]  # fmt: skip
-    again = subprocess.run(command(tmp_path, 10), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert again.stdout == "2026-10-05 to 2026-10-14: every day is in the books\n"
+    again = subprocess.run(command(tmp_path, 5), cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert again.stdout == "2026-10-05 to 2026-10-09: every day is in the books\n"
+
+
+def test_a_day_that_has_not_ended_is_refused(tmp_path: Path, database: Database) -> None:
+    office = Office(tmp_path, database, 'schedule: { start: "2026-10-05" }\n')
+    today = date.today().isoformat()  # noqa: DTZ011
+    refused = CliRunner().invoke(
+        app, ["backfill", "--from", today, "--to", "2999-01-01", "--config", str(office.config)]
+    )
+    assert refused.exit_code == 1
+    assert "--to 2999-01-01 has not ended yet" in refused.output
 
 
 def test_a_year_is_four_runs_a_connection(tmp_path: Path, database: Database) -> None:
@@ -94,27 +107,33 @@ def test_a_year_is_four_runs_a_connection(tmp_path: Path, database: Database) ->
     assert days == 365
 
 
+YEAR, FIRST = 365, date(2025, 10, 5)
+
+
 @pytest.mark.nightly
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_a_year_of_the_sample_company_resumed_after_a_kill(
     tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("stripe_us", "plaid_us", "stall_uk")
-    with serving(tmp_path / "files", orders_per_day=8) as company:
-        last = START + timedelta(days=364)
-        company.at_night_of(last)
+    last = FIRST + timedelta(days=YEAR - 1)
+    with serving(tmp_path / "files", start=FIRST, orders_per_day=8) as company:
+        company.clock.set(datetime(last.year, last.month, last.day, 5, 30, tzinfo=UTC) + timedelta(days=1))  # type: ignore[attr-defined]
+        write_files(company.company, FIRST, last, company.files)  # type: ignore[arg-type]
         company.runtime(tmp_path, database)
-        line = command(tmp_path, 365, *(word for name in names for word in ("--connection", name)))
+        path = tmp_path / "ledger.yaml"
+        path.write_text(path.read_text().replace('start: "2026-10-05"', f'start: "{FIRST}"'))
+        line = command(tmp_path, YEAR, *(word for name in names for word in ("--connection", name)), first=FIRST)
         began = time.monotonic()
-        killed_when(line, tmp_path, lambda: rows(database, "SELECT count(*) FROM raw.pull")[0][0] >= 200, 600)  # type: ignore[operator]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=3000, check=False)
+        killed_when(line, tmp_path, lambda: rows(database, "SELECT count(*) FROM raw.pull")[0][0] >= YEAR // 2, 600)  # type: ignore[operator]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=6000, check=False)
         seconds = time.monotonic() - began
     assert done.returncode == 0, done.stdout + done.stderr
-    runtime = Runtime.from_file(tmp_path / "ledger.yaml")
-    assert list(missing(runtime, list(names), START, last, 92)) == []
+    runtime = Runtime.from_file(path)
+    assert list(missing(runtime, list(names), FIRST, last, 92)) == []
     assert rows(database, "SELECT max(n) FROM (SELECT count(*) AS n FROM raw.pull GROUP BY connection, stream, sync_date) t") == [(1,)]  # fmt: skip
     [(entries,)] = rows(database, "SELECT count(*) FROM ledger.entry")
     with capsys.disabled():
         print(
-            f"\na year of three connections, killed once: {len(done.stdout.splitlines())} runs, {entries} entries, {seconds:.0f} s"
+            f"\n{YEAR} days of three connections, killed once: {len(done.stdout.splitlines())} runs, {entries} entries, {seconds:.0f} s"
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from ledger_pipeline import config as configuration
 from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.operations import delivery
 from ledger_pipeline.operations.delivery import deliver, raise_alerts
@@ -229,3 +231,21 @@ def test_a_template_names_known_fields_only(text: str, said: str) -> None:
 def test_two_channels_of_one_name_are_refused() -> None:
     with pytest.raises(ValidationError, match="two channels are called 'slack'"):
         config({"type": "slack", "url": "x"}, {"type": "slack", "url": "y"})
+
+
+def test_a_mistake_in_a_channel_is_named_by_line_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.yaml"
+    path.write_text(
+        "entities:\n  a: {name: A, base_currency: USD, time_zone: UTC}\nconnections: {}\nalerts:\n  channels:\n"
+        "    - {type: slack, url: x, adress: y}\n    - {type: http, url: x, text: '{who}'}\n    - {type: pigeon}\n"
+    )
+    with pytest.raises(configuration.ConfigError) as error:
+        configuration.load(path, ())
+    first, second, third = error.value.mistakes
+    assert first.startswith(f"{path}:6: alerts.channels.0.slack.adress: unknown key; known are ")
+    assert "url" in first
+    assert second.startswith(
+        f"{path}:7: alerts.channels.1.http.text: unknown field {{who}} in a template; known are title"
+    )
+    assert third.startswith(f"{path}:8: alerts.channels.2: ")
+    assert "'slack', 'http', 'email'" in third

@@ -11,6 +11,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickData, TickStatus
 from dagster._utils.error import SerializableErrorInfo
 
@@ -64,13 +70,21 @@ def test_a_hundred_failed_runs_are_told_in_one_tick(
 
 
 def test_a_run_that_is_retried_is_a_warning_and_says_so(instance: dg.DagsterInstance) -> None:
-    started = run(instance, "2026-10-05", "shop", S.STARTED, **{"dagster/will_retry": "true"})
-    instance.report_run_failed(started, "worker gone")
-    record = instance.get_run_record_by_id(started.run_id)
-    assert record is not None
-    [alert] = alerts.alerts_of(instance, record, config())
-    assert alert.severity == "warning"
-    assert alert.sentence == "worker gone It is tried again by itself."
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "nightly")
+    tags = {"dagster/will_retry": "true", jobs.CONNECTION: "shop"}
+    found = []
+    for whose in (origin, None):
+        started = instance.add_run(
+            dg.DagsterRun(job_name="nightly", tags=tags, status=S.STARTED, remote_job_origin=whose)
+        )
+        instance.report_run_failed(started, "worker gone.")
+        record = instance.get_run_record_by_id(started.run_id)
+        assert record is not None
+        found += alerts.alerts_of(instance, record, config())
+    assert [(one.severity, one.sentence) for one in found] == [
+        ("warning", "worker gone. It is tried again by itself."),
+        ("error", "worker gone."),
+    ]
 
 
 def test_a_killed_process_is_named_where_dagster_only_says_from_outside(instance: dg.DagsterInstance) -> None:
@@ -126,10 +140,9 @@ def _dead_process() -> int:
 
 def test_a_tick_that_failed_is_told_with_its_sensor() -> None:
     with dg.DagsterInstance.local_temp() as instance:
-        from dagster._core.remote_origin import RegisteredCodeLocationOrigin as Location
-        from dagster._core.remote_origin import RemoteInstigatorOrigin, RemoteRepositoryOrigin
-
-        origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(Location("here"), "repository"), "books_after_the_night")
+        origin = RemoteInstigatorOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "books_after_the_night"
+        )
         instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, None))
         state = instance.all_instigator_state()[0]
         now = datetime.now(UTC)
