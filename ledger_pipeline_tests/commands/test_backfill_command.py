@@ -45,7 +45,7 @@ def command(folder: Path, days: int, *more: str, first: date = START) -> list[st
             "ledger_pipeline.cli",
             "backfill",
             "--from",
-            START.isoformat(),
+            first.isoformat(),
             "--to",
             last.isoformat(),
         ),
