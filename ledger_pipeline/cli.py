@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ledger_pipeline.commands import backfill as backfill_command
 from ledger_pipeline.commands import categories as categories_commands
 from ledger_pipeline.commands import controls as controls_commands
 from ledger_pipeline.commands import currency as currency_commands
 from ledger_pipeline.commands import duplicates as duplicates_commands
 from ledger_pipeline.commands import events as events_commands
 from ledger_pipeline.commands import measures as measures_commands
+from ledger_pipeline.commands import operations as operations_commands
 from ledger_pipeline.commands import periods as periods_commands
 from ledger_pipeline.commands import quarantine as quarantine_commands
 from ledger_pipeline.commands import reconcile as reconcile_commands
@@ -59,6 +61,10 @@ app.command()(retention_commands.retention)
 app.add_typer(periods_commands.period, name="period")
 app.command()(controls_commands.fates)
 app.command()(measures_commands.measures)
+app.command()(backfill_command.backfill)
+app.command()(operations_commands.health)
+app.command()(operations_commands.heartbeat)
+app.command()(operations_commands.log)
 app.add_typer(quarantine_commands.quarantine, name="quarantine")
 app.add_typer(duplicates_commands.duplicates, name="duplicates")
 rates_app.command()(currency_commands.refresh)

@@ -19,6 +19,7 @@ from ledger_pipeline.model import routing
 from ledger_pipeline.model.accounts import DEFAULT_CHART, Account, Chart
 from ledger_pipeline.model.money import DIGITS
 from ledger_pipeline.model.routing import Route
+from ledger_pipeline.operations.settings import CHANNELS, AlertsConfig, FreshnessConfig, HealthConfig, RetriesConfig
 from ledger_pipeline.secrets.keeper import Keeper, Version, keeper
 from ledger_pipeline.secrets.references import BadReference, Reference, SecretError, references, replaced
 
@@ -127,6 +128,10 @@ class ConnectionConfig(BaseModel):
     """What its provider signs webhooks with, `${…}` unreplaced; two while one replaces the other. Only the receiver reads them."""
     has_webhooks: bool = False
     """Take the webhooks of a provider that signs with a key of its own (Plaid)."""
+    is_sandbox: bool | None = None
+    """True: left out of health. Without a word it is one whose address is on the loopback."""
+    freshness_hours: int | None = Field(None, ge=1, le=23)
+    """Instead of freshness.hours."""
     route: tuple[RouteConfig, ...] = ()
     """The first route that fits says which entity books a record; without one it is the connection's own."""
     same_as: tuple[str, ...] = ()
@@ -147,11 +152,23 @@ class ScheduleConfig(_Model):
     """When the nightly sync starts."""
 
     cron: str = "30 2 * * *"
-    time_zone: str = "UTC"
+    time_zone: str = ""
+    """Of `cron`; empty: each entity's own."""
+    catch_up_days: int = Field(default=7, ge=0)
+    """How far back missed nights are looked for; 0: not at all."""
+    catch_up_attempts: int = Field(default=3, ge=1)
+    """Runs that a missed night gets."""
     is_running: bool = True
     """False: the schedule waits until somebody switches it on in the UI."""
     start: str = "2026-10-01"
     """First sync date (YYYY-MM-DD) that partitions offer."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value and value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone (such as Europe/London)")
+        return value
 
 
 class RatesConfig(_Model):
@@ -167,12 +184,6 @@ class ExecutionConfig(_Model):
     engine: Literal["in_process", "multiprocess", "celery", "k8s"] = "in_process"
     options: dict[str, Any] = {}
     """Configuration of Dagster's executor of that name; `${NAME}` as a whole value is read by the process that runs."""
-
-
-class AlertsConfig(_Model):
-    """Where a failed run is reported, besides the log."""
-
-    webhook_url: str = ""
 
 
 EventType = Literal["entry.posted", "payout.reconciled", "invoice.paid", "gate.closed", "period.closed"]
@@ -204,6 +215,9 @@ class LedgerConfig(_Model):
     execution: ExecutionConfig = ExecutionConfig()
     events: dict[str, EndpointConfig] = {}
     """Endpoints by name; the name is what logs show."""
+    freshness: FreshnessConfig = FreshnessConfig()
+    retries: RetriesConfig = RetriesConfig()
+    health: HealthConfig = HealthConfig()
 
     def told_of(self, type_: str) -> list[str]:
         """Names of the endpoints that want events of a type."""
@@ -212,6 +226,10 @@ class LedgerConfig(_Model):
     def entity_of(self, connection: str) -> EntityConfig:
         """The entity that a connection belongs to."""
         return self.entities[self.connections[connection].entity]
+
+    def freshness_hours(self, connection: str) -> int:
+        """Within how many hours after its end a connection's day must be in the books."""
+        return self.connections[connection].freshness_hours or self.freshness.hours
 
     def connection(self, name: str) -> ConnectionConfig:
         """By name; raises ConfigError with the known ones."""
@@ -270,9 +288,13 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         "rates": RatesConfig,
         "alerts": AlertsConfig,
         "execution": ExecutionConfig,
+        "freshness": FreshnessConfig,
+        "retries": RetriesConfig,
+        "health": HealthConfig,
         "entities": EntityConfig,
     }
-    model = models.get(len(location)) or by_parent.get(str(location[0]))
+    channel = str(location[3]) if location[:2] == ("alerts", "channels") and len(location) > 4 else ""
+    model = CHANNELS.get(channel) or models.get(len(location)) or by_parent.get(str(location[0]))
     return f"; known are {', '.join(model.model_fields)}" if model else ""
 
 

@@ -27,9 +27,9 @@ KNOWN = ("plaid", "stripe")
 
 BAD: dict[str, tuple[str, str, list[str]]] = {
     # what is replaced in the good file, by what, and what is said
-    "unknown key at the top": ("connections:", "conections: {}\nconnections:", ["6: conections: unknown key; known are environment, database_url, data_folder, entities, connections, schedule, rates, alerts, execution, events"]),
+    "unknown key at the top": ("connections:", "conections: {}\nconnections:", ["6: conections: unknown key; known are environment, database_url, data_folder, entities, connections, schedule, rates, alerts, execution, events, freshness, retries, health"]),
     "unknown key of an entity": ("    base_currency", "    colour: red\n    base_currency", ["4: entities.acme.colour: unknown key; known are name, base_currency, time_zone, fiscal_year_start, country, accounts, closing"]),
-    "unknown key of the schedule": ("connections:", "schedule:\n  every: night\nconnections:", ["7: schedule.every: unknown key; known are cron, time_zone, is_running, start"]),
+    "unknown key of the schedule": ("connections:", "schedule:\n  every: night\nconnections:", ["7: schedule.every: unknown key; known are cron, time_zone, catch_up_days, catch_up_attempts, is_running, start"]),
     "unknown currency": ("USD", "USX", ["4: entities.acme.base_currency: 'USX' is no active ISO 4217 currency code (such as USD, EUR, GBP)"]),
     "unknown time zone": ("America/New_York", "New York", ["5: entities.acme.time_zone: 'New York' is no IANA time zone (such as Europe/London)"]),
     "unknown country": ("    time_zone", "    country: UK\n    time_zone", ["5: entities.acme.country: 'UK' is no ISO 3166 country code whose holidays are known (such as US, GB)"]),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ledger_pipeline import config, sources
 from ledger_pipeline.cli import app
 from ledger_pipeline.model.accounts import DEFAULT_CHART
+from ledger_pipeline.operations.settings import CHANNELS, FreshnessConfig, HealthConfig, RetriesConfig
 from ledger_pipeline.sandbox.company.planted import _NOTES
 from ledger_pipeline.sandbox.faults import KINDS
 
@@ -83,6 +84,7 @@ def test_the_configuration_page_explains_every_key() -> None:
     page = (DOCS / "configuration.md").read_text()
     models = (
         config.LedgerConfig, config.EntityConfig, config.AccountConfig, config.ScheduleConfig, config.AlertsConfig,
+        *CHANNELS.values(), FreshnessConfig, RetriesConfig, HealthConfig,
         *(sources.load(name).options for name in sources.known() if name != "delimited_file"),
     )  # fmt: skip
     keys = {key for model in models for key in model.model_fields} | {

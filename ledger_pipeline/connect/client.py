@@ -173,8 +173,8 @@ class Client:
     `session` makes a thread's `requests.Session` (proxies, certificates, mTLS); by default one that ignores the
     environment and .netrc. `timeout` is (connect, read) in seconds; `max_elapsed` bounds one request with its
     repetitions, waits for `limit` not included. `throttled` looks into a 2xx and says how many seconds to wait
-    before sending it again; `refused` looks into a 2xx and returns the error that it really is; `denied` says which 4xx
-    refuse the key. A request that isn't
+    before sending it again; `refused` looks into a 2xx and returns the error that it really is; `denied` looks into another 4xx
+    and says whether it is the key that is refused. A request that isn't
     `is_safe` (default: GET, HEAD, OPTIONS) is sent exactly once.
     """
 
@@ -192,7 +192,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         throttled: Callable[[Response], float | None] = lambda _: None,
         refused: Callable[[Response], ConnectError | None] = lambda _: None,
-        denied: Callable[[Response], bool] = lambda response: response.status in (401, 403),
+        denied: Callable[[Response], bool] = lambda _: False,
         session: Callable[[], requests.Session] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -230,6 +230,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def hurry(self, *, attempts: int, seconds: float) -> None:
+        """From now on at most so many attempts a request, and so many seconds with their waits."""
+        self._max_attempts, self._max_elapsed = attempts, seconds
+        self._timeout = (min(self._timeout[0], seconds), min(self._timeout[1], seconds))
 
     def close(self) -> None:
         with self._lock:
@@ -309,7 +314,7 @@ class Client:
             if refusal is not None:
                 raise refusal
             return response
-        if status < 500 and self._denied(response):
+        if status in (401, 403) or (status < 500 and self._denied(response)):
             raise response.fault(AuthError, f"{status}: {response.excerpt() or 'no reason given'}")
         if status < 500:
             excerpt = response.excerpt()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ledger_pipeline.connect.environments import Mode, Tell
 from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.model.money import DIGITS
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ class Source:
     """For sources whose mapping is part of a connection's options."""
     webhook: Webhook | None = None
     """How its provider tells that something changed."""
+    probe: Probe | None = None
+    """What health asks for; without one only whether the base address answers."""
 
     def stream(self, name: str) -> Stream:
         """By name; raises KeyError with the known ones."""

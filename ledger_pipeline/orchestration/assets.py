@@ -14,7 +14,8 @@ from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import changed, metadata, steps
+from ledger_pipeline.orchestration import changed, metadata, policies, resuming, steps
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile import flags
 from ledger_pipeline.store import staging
@@ -64,7 +65,7 @@ def of_connection(config: LedgerConfig, name: str, partitions: dg.PartitionsDefi
         [
             _raw(name, source, common, tags),
             _staging(name, source, common, tags),
-            _ledger(name, source, common, tags, config.entities[entity].name),
+            _ledger(name, source, common, tags, config.entities[entity].name, policies.of_ledger(config, name)),
         ],
         [_checks(name, source)],
     )
@@ -95,20 +96,24 @@ def _raw(name: str, source: Source, common: dict[str, Any], tags: dict[str, str]
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def pull(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
         wanted = [stream for stream in source.streams if raw_key(name, stream.name) in context.selected_asset_keys]
         pulls: dict[str, list[Pull]] = {stream.name: [] for stream in wanted}
-        since = changed.since(context.run.tags)
+        days, since = _days(context), changed.since(context.run.tags)
+        done = resuming.pulled_before(context, runtime, runtime.link(name), days)
         with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix=f"pull-{name}") as pool:
-            for day in _days(context):
+            for day in days:
                 link = runtime.link(name)  # anew: a backfill may outlive a key
-                futures = [
-                    pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id, since=since)
+                futures = {
+                    stream.name: pool.submit(steps.pull, runtime, link, stream, day, context.run.run_id, since=since)
                     for stream in wanted
-                ]
-                for stream, future in zip(wanted, futures, strict=True):
-                    pulls[stream.name].append(future.result())
+                    if (stream.name, day) not in done
+                }
+                for stream in wanted:
+                    future = futures.get(stream.name)
+                    pulls[stream.name].append(future.result() if future else done[stream.name, day])
         for stream in wanted:
             yield dg.MaterializeResult(
                 asset_key=raw_key(name, stream.name), metadata=metadata.of_pulls(pulls[stream.name])
@@ -145,6 +150,7 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def stage(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
         link = runtime.link(name)
@@ -208,6 +214,7 @@ def _checks(name: str, source: Source) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(specs=specs, name=f"check_{name}", op_tags={"ledger/connection": name}, can_subset=True)
+    @retried
     def check(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> Iterator[dg.AssetCheckResult]:
         runtime, days = ledger.runtime, _days(context)
         checked = {day: steps.check(runtime, runtime.link(name), day, context.run.run_id) for day in days}
@@ -279,11 +286,17 @@ def _verdict(key: dg.AssetKey, checked: dict[date, steps.Checked]) -> dg.AssetCh
 
 
 def _ledger(
-    name: str, source: Source, common: dict[str, Any], tags: dict[str, str], entity_name: str
+    name: str,
+    source: Source,
+    common: dict[str, Any],
+    tags: dict[str, str],
+    entity_name: str,
+    fresh: dg.FreshnessPolicy,
 ) -> dg.AssetsDefinition:
     rules = [{"record": record, **row} for record in source.records for row in metadata.rule_rows(record)]
     spec = dg.AssetSpec(
         ledger_key(name),
+        freshness_policy=fresh,
         deps=[staging_key(name, record) for record in source.records],
         description=f"Balanced journal entries of {entity_name} from {source.title}, posted from checked records and sealed.",
         kinds={source.name, "postgres"},
@@ -301,6 +314,7 @@ def _ledger(
         op_tags={"ledger/connection": name},
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def post(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:

@@ -8,8 +8,9 @@ import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import format_minor
-from ledger_pipeline.orchestration import metadata, stated_balances
+from ledger_pipeline.orchestration import metadata, policies, stated_balances
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile.statements import Account
 
@@ -27,6 +28,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         group_name="books",
         owners=OWNERS,
         partitions_def=partitions,
+        freshness_policy=policies.of_books(config),
         kinds={"postgres"},
         metadata={"dagster/table_name": "staging.bank_balance"},
     )
@@ -42,6 +44,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[check],
     )
+    @retried
     def compare_statements(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

@@ -8,8 +8,9 @@ import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import from_minor
-from ledger_pipeline.orchestration import metadata
+from ledger_pipeline.orchestration import metadata, policies
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reports import fates as fates_report
 from ledger_pipeline.reports import trial_balance
@@ -23,6 +24,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         "group_name": "books",
         "owners": OWNERS,
         "partitions_def": partitions,
+        "freshness_policy": policies.of_books(config),
         "kinds": {"postgres"},
     }
     specs = [
@@ -44,6 +46,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         dg.AssetCheckSpec("every_connection_is_in", asset=["books", "fates"], description="No connection's sync is missing for the date."),
         dg.AssetCheckSpec("sums_to_zero", asset=["books", "trial_balance"], description="Debits equal credits, per currency and in base."),
     ])  # fmt: skip
+    @retried
     def close_the_night(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

@@ -9,8 +9,11 @@ from ledger_pipeline.orchestration import (
     assets,
     bank_statements,
     books,
+    catching_up,
     engines,
     events,
+    freshness,
+    health,
     jobs,
     measures,
     month_end,
@@ -30,6 +33,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
     made = [assets.of_connection(runtime.config, name, partitions) for name in jobs.enabled(runtime.config)]
     nightly, books_job = jobs.jobs(runtime.config)
     changed, deliveries = webhooks.jobs(runtime.config), events.jobs(runtime.config)
+    looks = health.job()
     months, at_month_end = periods.months(runtime.config), month_end.job(runtime.config)
     return dg.Definitions(
         assets=[
@@ -38,14 +42,21 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
             *books.assets(runtime.config, partitions),
             *reconciliation.assets(runtime.config, partitions),
             *bank_statements.assets(runtime.config, partitions),
+            *health.assets(runtime.config),
             *(a for by_month in (month_end, statements, periods) for a in by_month.assets(runtime.config, months)),
         ],
         asset_checks=[c for group in made for c in group.checks],
-        jobs=[nightly, books_job, at_month_end, *changed, *deliveries, *periods.jobs(runtime.config)],
-        schedules=[jobs.schedule(runtime.config, nightly), month_end.schedule(runtime.config, at_month_end)],
+        jobs=[nightly, books_job, looks, at_month_end, *changed, *deliveries, *periods.jobs(runtime.config)],
+        schedules=[
+            *jobs.schedules(runtime.config, nightly),
+            health.schedule(runtime.config, looks),
+            month_end.schedule(runtime.config, at_month_end),
+        ],
         sensors=[
             jobs.books_sensor(runtime.config, books_job),
-            alerts.failure_sensor(runtime.config),
+            *alerts.sensors(runtime.config),
+            catching_up.sensor(runtime.config, nightly),
+            freshness.sensor(runtime.config),
             *webhooks.sensors(runtime.config, changed),
             *events.sensors(runtime.config, deliveries),
         ],

@@ -1,13 +1,15 @@
-"""Jobs, the nightly schedule, and the sensor that closes a night when all its connections have ended, well or badly."""
+"""Jobs, the nightly schedules, and the sensor that closes a night when all its connections have ended, well or badly."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
-from ledger_pipeline.orchestration import engines
+from ledger_pipeline.orchestration import calendar, engines
 from ledger_pipeline.orchestration.assets import ledger_key
 
 AssetJob = Any  # what define_asset_job returns has no public name
@@ -36,11 +38,11 @@ def receiving(config: LedgerConfig) -> list[str]:
 
 
 def partitions(config: LedgerConfig) -> dg.DailyPartitionsDefinition:
-    """One partition per sync date; with webhooks also today's, and where an entity's day is ahead of UTC, tomorrow's."""
-    zones = [config.entity_of(name).zone for name in receiving(config)]
-    is_ahead = any(zone.utcoffset(datetime(2026, month, 1)) > timedelta(0) for zone in zones for month in (1, 7))  # type: ignore[operator]  # noqa: DTZ001
+    """One partition per sync date, from the moment on in which the day has ended in the first entity's zone; with webhooks also today's."""
     return dg.DailyPartitionsDefinition(
-        start_date=config.schedule.start, timezone="UTC", end_offset=0 if not zones else 2 if is_ahead else 1
+        start_date=config.schedule.start,
+        timezone=calendar.easternmost(config).key,
+        end_offset=1 if receiving(config) else 0,
     )
 
 
@@ -81,31 +83,58 @@ def keys_of(config: LedgerConfig, name: str) -> list[dg.AssetKey]:
     ]
 
 
-def schedule(config: LedgerConfig, nightly: AssetJob) -> dg.ScheduleDefinition:
-    """Every night, the day that has ended: one run per connection."""
+def schedules(config: LedgerConfig, nightly: AssetJob) -> list[dg.ScheduleDefinition]:
+    """One per zone: that of the schedule where it names one, else those of the entities. The only one is called `nightly`."""
+    zones: dict[str, list[str]] = {}
+    for name in enabled(config):
+        zones.setdefault(config.schedule.time_zone or config.entity_of(name).time_zone, []).append(name)
+    if not zones:
+        zones[config.schedule.time_zone or "UTC"] = []
+    return [
+        _schedule(config, nightly, "nightly" if len(zones) == 1 else f"nightly_{_word(zone)}", zone, names)
+        for zone, names in sorted(zones.items())
+    ]
 
+
+def _word(zone: str) -> str:
+    return re.sub(r"\W+", "_", zone.lower().replace("+", "_plus_").replace("-", "_")).strip("_")
+
+
+def _schedule(
+    config: LedgerConfig, nightly: AssetJob, schedule_name: str, zone: str, names: list[str]
+) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name="nightly",
+        name=schedule_name,
         job=nightly,
         cron_schedule=config.schedule.cron,
-        execution_timezone=config.schedule.time_zone,
+        execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.RUNNING
         if config.schedule.is_running
         else dg.DefaultScheduleStatus.STOPPED,
-        description="Asks for one run per connection for the sync date that has just ended.",
+        description=f"Asks for one run per connection for the sync date that ended last in its entity's zone: {', '.join(names)}.",
     )
-    def nightly_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        at = context.scheduled_execution_time.astimezone(UTC)
-        day = (at - timedelta(days=1)).date().isoformat()
-        for name in enabled(config):
-            yield dg.RunRequest(
-                run_key=f"{name}:{day}:{at:%Y%m%dT%H%M}",
-                partition_key=day,
-                asset_selection=keys_of(config, name),
-                tags={NIGHT: day, CONNECTION: name},
-            )
+    def nightly_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        requests: list[dg.RunRequest | dg.SkipReason] = list(
+            night_of(config, names, context.scheduled_execution_time, zone)
+        )
+        yield from requests or [dg.SkipReason(f"no day since {config.schedule.start} has ended")]
 
     return nightly_schedule
+
+
+def night_of(config: LedgerConfig, names: list[str], at: datetime, zone: str) -> Iterator[dg.RunRequest]:
+    """A request per connection for the day that has ended at `at`. The key is the clock on the wall: an hour that comes twice asks once."""
+    wall = at.astimezone(ZoneInfo(zone))
+    for name in names:
+        day = calendar.last_ended(at, config.entity_of(name).zone).isoformat()
+        if day < config.schedule.start:
+            continue
+        yield dg.RunRequest(
+            run_key=f"{name}:{day}:{wall:%Y%m%dT%H%M}",
+            partition_key=day,
+            asset_selection=keys_of(config, name),
+            tags={NIGHT: day, CONNECTION: name},
+        )
 
 
 def books_sensor(config: LedgerConfig, books: AssetJob) -> dg.SensorDefinition:

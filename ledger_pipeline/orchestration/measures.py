@@ -9,6 +9,7 @@ import dagster as dg
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import metadata
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reports import charts, measures
@@ -71,6 +72,7 @@ def _of(config: LedgerConfig, name: str, partitions: dg.PartitionsDefinition) ->
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @retried
     def measure(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         runtime = ledger.runtime
         days = sorted(date.fromisoformat(key) for key in context.partition_keys)

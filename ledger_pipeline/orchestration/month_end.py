@@ -11,6 +11,7 @@ from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.model.months import last_of_month, preceding_month
 from ledger_pipeline.orchestration import currency, engines, metadata, periods, statements
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reports.statements import STATEMENTS
@@ -43,6 +44,7 @@ def _gains(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefinitio
         description=f"Realised currency gains of {config.entities[entity].name} by day of settlement (weighted average), the month-end "
         "revaluation of open foreign balances at the ECB's rate, and its reversal on the next day. Again, it books only what differs.",
     )
+    @retried
     def currency_gains(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         month = date.fromisoformat(context.partition_key)
         ran = currency.run(ledger.runtime, entity, month, BY, context.run.run_id)
@@ -104,7 +106,7 @@ def schedule(config: LedgerConfig, month_end: Any) -> dg.ScheduleDefinition:
         name="month_end",
         job=month_end,
         cron_schedule="0 9 2 * *",
-        execution_timezone=config.schedule.time_zone,
+        execution_timezone=config.schedule.time_zone or "UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING
         if config.schedule.is_running
         else dg.DefaultScheduleStatus.STOPPED,

@@ -5,10 +5,10 @@ import multiprocessing.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import dagster as dg
 from dagster._core.instance import InstanceRef  # no public way to name a base and a configuration folder
 
 from ledger_pipeline.checks import suites
-from ledger_pipeline.orchestration import jobs
-from ledger_pipeline.orchestration.alerts import send, sentence
+from ledger_pipeline.model.alert import Alert
+from ledger_pipeline.operations.delivery import raise_alerts
+from ledger_pipeline.orchestration import jobs, resuming
+from ledger_pipeline.orchestration.alerts import link_to, sentence
 from ledger_pipeline.orchestration.build import build_defs
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store import gate
@@ -30,13 +32,19 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: of a connection, or of the books when `connection` is empty."""
+    """One run: of a connection, or of the books when `connection` is empty; of a backfill until `sync_date`, from `first` on."""
 
     connection: str
     sync_date: date
     run_id: str
     is_success: bool
     error: str = ""
+    first: date | None = None
+
+    @property
+    def partition(self) -> str:
+        """Its sync date, or the first and the last."""
+        return f"{self.first} to {self.sync_date}" if self.first else self.sync_date.isoformat()
 
 
 @contextmanager
@@ -74,29 +82,51 @@ class Nights:
             self._nightly, name, day, {jobs.NIGHT: day.isoformat(), jobs.CONNECTION: name}, asset_selection=keys
         )
 
+    def range(self, name: str, first: date, last: date) -> Ran:
+        """Many sync dates of a connection in one run; what was pulled already isn't pulled again."""
+        ends = {
+            f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in (("start", first), ("end", last))
+        }
+        tags = {jobs.CONNECTION: name, resuming.ONLY_MISSING: "true", **ends}
+        keys = jobs.keys_of(self.runtime.config, name)
+        return self._run(self._nightly, name, last, tags, first=first, asset_selection=keys)
+
     def books(self, day: date) -> Ran:
         """The trial balance and fates after a night."""
         return self._run(self._books, "", day, {jobs.NIGHT: day.isoformat()})
 
-    def _run(self, job: dg.JobDefinition, name: str, day: date, tags: dict[str, str], **more: Any) -> Ran:
+    def _run(
+        self, job: dg.JobDefinition, name: str, day: date, tags: dict[str, str], first: date | None = None, **more: Any
+    ) -> Ran:
         result = job.execute_in_process(
             instance=self.instance,
-            partition_key=day.isoformat(),
+            partition_key=None if first else day.isoformat(),
             tags=tags,
             raise_on_error=False,
             run_config=QUIET,
             **more,
         )
         errors = [sentence(e.step_failure_data.error_display_string) for e in result.get_step_failure_events()]
-        if not result.success and name:
+        if not result.success and name and first is None:
             errors = self._closed(name, day) or errors
-        ran = Ran(name, day, result.run_id, result.success, "; ".join(errors))
+        ran = Ran(name, day, result.run_id, result.success, "; ".join(errors), first)
         if not ran.is_success:
-            alert = {"job": job.name, "connection": name or "–", "partition": day.isoformat(), "run_id": ran.run_id}
-            send(
-                self.runtime.config, alert | {"error": ran.error}
-            )  # sensors see only the runs that the daemon launched
+            self._alert(ran)
         return ran
+
+    def _alert(self, ran: Ran) -> None:
+        """At once: no daemon may be there to see the run. Where one is, its sensor finds the same occurrence kept."""
+        config = self.runtime.config
+        name, partition = ran.connection or "books", ran.partition
+        link = link_to(config, ran.run_id)
+        alert = Alert(
+            *("run_failed", f"run:{ran.run_id}", ran.error or "no message", datetime.now(UTC)),
+            connection=name,
+            partition=partition,
+            link=link,
+            run_id=ran.run_id,
+        )
+        raise_alerts(self.runtime.database, config.alerts, [alert])
 
     def _closed(self, name: str, day: date) -> list[str]:
         """Why the day's gate is closed; empty when it is open or was never reached."""
@@ -131,6 +161,11 @@ def _books(day: date) -> Ran:
     return _worker.books(day)
 
 
+def _range(name: str, first: date, last: date) -> Ran:
+    assert _worker is not None  # noqa: S101
+    return _worker.range(name, first, last)
+
+
 class Workers:
     """A few processes that run connections side by side; the books of a night follow when all of its runs have ended."""
 
@@ -149,6 +184,20 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def backfill(self, ranges: Sequence[tuple[str, date, date]]) -> Iterator[Ran]:
+        """One run per (connection, first, last), as they end; a connection's ranges one after the other."""
+        by_name: dict[str, list[tuple[date, date]]] = {}
+        for name, first, last in ranges:
+            by_name.setdefault(name, []).append((first, last))
+        waiting = {self._pool.submit(_range, name, *own.pop(0)) for name, own in by_name.items()}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                ran = future.result()
+                if own := by_name[ran.connection]:
+                    waiting.add(self._pool.submit(_range, ran.connection, *own.pop(0)))
+                yield ran
 
     def night(self, names: Sequence[str], day: date) -> Iterator[Ran]:
         """One run per connection, as they end; then the books."""

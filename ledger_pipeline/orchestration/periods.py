@@ -10,6 +10,7 @@ from pydantic import Field
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import closing, engines, metadata
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.closing_checks import DOCS, Check, feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.store import periods
@@ -78,6 +79,7 @@ def _period(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefiniti
         description=f"Whether a month of {config.entities[entity].name} is open, closing or closed, and what stands in the way "
         "of closing it. It changes nothing.",
     )
+    @retried
     def period(context: dg.AssetExecutionContext, ledger: Ledger) -> Iterator[dg.MaterializeResult[Any]]:
         month = date.fromisoformat(context.partition_key)
         checks = closing.check(ledger.runtime, entity, month)
@@ -113,6 +115,7 @@ def _closed_period(config: LedgerConfig, entity: str, partitions: dg.PartitionsD
         description=f"A month of {config.entities[entity].name} as it was closed: materialising it closes the month, when every check holds or "
         "is accepted in the run's configuration; nothing does so by itself.",
     )
+    @retried
     def closed_period(
         context: dg.AssetExecutionContext, config: CloseConfig, ledger: Ledger
     ) -> dg.MaterializeResult[Any]:

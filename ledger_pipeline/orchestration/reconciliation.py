@@ -8,8 +8,9 @@ import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.money import format_minor, from_minor
-from ledger_pipeline.orchestration import categories, metadata, reconciling
+from ledger_pipeline.orchestration import categories, metadata, policies, reconciling
 from ledger_pipeline.orchestration.assets import OWNERS, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.reconciling import Position
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.reconcile.categories import Taken
@@ -33,6 +34,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         group_name="books",
         owners=OWNERS,
         partitions_def=partitions,
+        freshness_policy=policies.of_books(config),
         kinds={"postgres"},
         metadata={"dagster/table_name": "recon.match"},
     )
@@ -47,6 +49,7 @@ def assets(config: LedgerConfig, partitions: dg.PartitionsDefinition) -> list[dg
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[dg.AssetCheckSpec(name, asset=KEY, description=doc) for name, doc in checks.items()],
     )
+    @retried
     def reconcile(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

@@ -11,6 +11,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.months import last_of_month
 from ledger_pipeline.orchestration import metadata
 from ledger_pipeline.orchestration.assets import OWNERS, gains_key, ledger_key
+from ledger_pipeline.orchestration.attempts import retried
 from ledger_pipeline.orchestration.closing_checks import feeding
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -61,6 +62,7 @@ def _of_entity(config: LedgerConfig, entity: str, partitions: dg.PartitionsDefin
     ]
 
     @dg.multi_asset(specs=specs, check_specs=checks, name=f"statements_of_{entity}", can_subset=True)
+    @retried
     def statements(
         context: dg.AssetExecutionContext, ledger: Ledger
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:

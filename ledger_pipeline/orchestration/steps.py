@@ -21,6 +21,7 @@ from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import booking, paths
 from ledger_pipeline.orchestration.booking import Wanted
+from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.reconcile import flags, placing
 from ledger_pipeline.reconcile.calendar import Calendar
@@ -100,6 +101,24 @@ def _pulled(
         keep_file=lambda name, content: raw.keep_file(runtime.database, link.name, name, content, run_id, pulled.started_at),
         given=given,
     )  # fmt: skip
+    try:
+        _land(runtime, stream, request, pulled)
+    except BaseException as error:
+        _count(pulled, request)
+        failed_pull(runtime, pulled, error)
+        raise
+    finally:
+        if client is not None:
+            client.close()
+    _count(pulled, request)
+    if since is not None:
+        pulled.notes = {**pulled.notes, raw.PART_OF_DAY: since.isoformat()}
+    raw.finish(runtime.database, pulled, runtime.clock())
+    return pulled
+
+
+def _land(runtime: Runtime, stream: Stream, request: Request, pulled: raw.Pull) -> None:
+    """Read the stream and commit what comes, chunk by chunk."""
     waiting: list[raw.Item] = []
     for page in stream.read(request):
         waiting += [_item(stream, payload) for payload in page]
@@ -109,15 +128,14 @@ def _pulled(
             waiting = []
     with uncollected():
         raw.land(runtime.database, pulled, waiting)
+
+
+def _count(pulled: raw.Pull, request: Request) -> None:
+    """What the reader and the client have to say about the pull."""
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
-    if since is not None:
-        pulled.notes = {**pulled.notes, raw.PART_OF_DAY: since.isoformat()}
-    if client is not None:
-        pulled.calls, pulled.retries = client.stats.calls, client.stats.retries
-        client.close()
-    raw.finish(runtime.database, pulled, runtime.clock())
-    return pulled
+    if request.client is not None:
+        pulled.calls, pulled.retries = request.client.stats.calls, request.client.stats.retries
 
 
 def _item(stream: Stream, payload: bytes) -> raw.Item:
@@ -135,11 +153,22 @@ class Staged:
     rows: dict[str, int] = field(default_factory=dict)
     documents: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    mapping_version: str = ""
 
 
+def _told_of_stage(staged: Staged) -> dict[str, object]:
+    return {
+        "records": staged.documents,
+        "rows": staged.rows,
+        "refused": len(staged.refusals),
+        "mapping": staged.mapping_version,
+    }
+
+
+@recorded("stage", _told_of_stage)
 def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     """Replace a sync date's canonical rows by what its pulls saw, in one transaction; unfitting payloads are quarantined by path."""
-    result = Staged(dict.fromkeys(link.source.records, 0))
+    result = Staged(dict.fromkeys(link.source.records, 0), mapping_version=link.source.mapping_version)
     at = runtime.clock()
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
@@ -218,6 +247,11 @@ class Checked:
     """Flags of the day that wait for a person."""
 
 
+def _told_of_check(checked: Checked) -> dict[str, object]:
+    return {"records": checked.documents, "quarantined": checked.quarantined, "closed_by": checked.closed_by}
+
+
+@recorded("check", _told_of_check)
 def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked:
     """Run the suites over what is staged, quarantine the payloads of failing rows, and set the gate over exactly these bytes."""
     at = runtime.clock()
@@ -362,6 +396,12 @@ class PostedDay:
     units: Counter[str]
 
 
+def _told_of_post(day: PostedDay) -> dict[str, object]:
+    counts = {name: getattr(day.posted, name) for name in ("originals", "corrected", "reversed", "unchanged", "lines")}
+    return {"records": sum(day.fates.values()), "fates": dict(day.fates), **counts}
+
+
+@recorded("post", _told_of_post)
 def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjusting: bool = False) -> PostedDay:
     """Post a checked day: one transaction, sealed, idempotent. Raises GateClosed when the day isn't what was checked."""
     runtime.refresh_rates_for(sync_date)

@@ -113,8 +113,9 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 
 def lock(connection: Connection, *names: str) -> None:
     """Wait for the transaction-level lock of that name; held until the transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_key(names),))
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (key_of(names),))
 
 
-def _key(names: tuple[str, ...]) -> int:
+def key_of(names: tuple[str, ...]) -> int:
+    """The advisory lock's number of a name in parts."""
     return int.from_bytes(hashlib.sha256("\x1f".join(names).encode()).digest()[:8], "big", signed=True)

@@ -68,7 +68,7 @@ def test_loading_imports_nothing_heavy_connects_nowhere_and_needs_no_variable(tm
 
 
 def test_every_asset_stands_under_its_layer_connection_and_noun(specs: dict[str, dg.AssetSpec]) -> None:
-    expected = {"books/trial_balance", "books/fates", "books/open_items", "books/bank_statements"}
+    expected = {"books/trial_balance", "books/fates", "books/open_items", "books/bank_statements", "ops/health"}
     for name, connection in CONFIG.connections.items():
         source = sources.load(connection.source)
         expected |= {f"raw/{name}/{stream.name}" for stream in source.streams}
@@ -84,6 +84,9 @@ def test_every_asset_has_group_owner_kinds_tags_partitions_and_words(specs: dict
     for path, spec in specs.items():
         layer, name, *_ = path.split("/")
         assert spec.owners == ["team:finance-data"], path
+        if layer == "ops":
+            assert (spec.partitions_def, spec.group_name) == (None, "ops")
+            continue
         is_monthly = layer == "books" and name in CONFIG.entities
         kind = dg.MonthlyPartitionsDefinition if is_monthly else dg.DailyPartitionsDefinition
         assert isinstance(spec.partitions_def, kind), path
@@ -104,6 +107,29 @@ def test_every_asset_has_group_owner_kinds_tags_partitions_and_words(specs: dict
         assert "dagster/table_name" in spec.metadata
 
 
+def test_entries_books_and_health_state_by_when_they_are_up_to_date(specs: dict[str, dg.AssetSpec]) -> None:
+    stated = {path for path, spec in specs.items() if spec.freshness_policy is not None}
+    books = {f"books/{name}" for name in jobs.BOOKS}
+    assert stated == {f"ledger/{name}/entries" for name in NAMES} | books | {"ops/health"}
+    policy: Any = specs["ledger/stripe_us/entries"].freshness_policy
+    assert (policy.deadline_cron, policy.timezone) == ("0 12 * * *", "America/New_York")
+    policy = specs["books/trial_balance"].freshness_policy
+    assert (policy.deadline_cron, policy.timezone) == ("0 13 * * *", "America/New_York")
+
+
+def test_what_watches_runs_by_itself_and_what_asks_for_runs_as_the_schedule_does(defs: dg.Definitions) -> None:
+    found = {
+        sensor.name: sensor.default_status.value
+        for sensor in defs.sensors or ()
+        if isinstance(sensor, dg.SensorDefinition)
+    }
+    watching = dict.fromkeys(
+        ("failed_runs", "stuck_runs", "failed_ticks", "alert_delivery", "books_after_the_night"), "RUNNING"
+    )
+    assert found == watching | {"missed_nights": "STOPPED", "stale_assets": "STOPPED"}
+    assert defs.get_schedule_def("health").cron_schedule == "*/15 * * * *"
+
+
 def test_lineage_leads_from_the_books_to_the_sources_own_lists(specs: dict[str, dg.AssetSpec]) -> None:
     def deps(path: str) -> set[str]:
         return {"/".join(dep.asset_key.path) for dep in specs[path].deps}
@@ -119,7 +145,7 @@ def test_lineage_leads_from_the_books_to_the_sources_own_lists(specs: dict[str, 
 def test_no_asset_of_a_connection_depends_on_another_connection(specs: dict[str, dg.AssetSpec]) -> None:
     for path, spec in specs.items():
         layer, name, *_ = path.split("/")
-        if layer != "books":
+        if layer not in ("books", "ops"):
             assert {dep.asset_key.path[1] for dep in spec.deps} <= {name}
 
 

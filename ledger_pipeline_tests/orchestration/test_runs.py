@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
-from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.operations.settings import AlertsConfig
 from ledger_pipeline.orchestration import alerts, jobs
-from ledger_pipeline.orchestration.build import build_defs
-from ledger_pipeline.orchestration.resources import runtime_of
-from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
-
-DAY = "2026-10-05"
-CONNECTION = """\
-  {name}:
-    entity: acme
-    source: delimited_file
-    folder: {folder}/{name}
-    map:
-      record: bank_transaction
-      account: {{ value: {name} }}
-      columns:
-        date: Date
-        amount: Amount
-        description: Text
-      currency: {{ value: GBP }}
-"""
-
-
-class Office:
-    """Two file connections of one entity, and Dagster's jobs over them."""
-
-    def __init__(self, folder: Path, database: Database) -> None:
-        self.folder, self.database, self.config = folder, database, folder / "ledger.yaml"
-        text = f"database_url: {database.url}\nentities:\n  acme: {{name: Acme, base_currency: GBP, time_zone: UTC}}\nconnections:\n"
-        names = ("good", "bad")
-        self.config.write_text(text + "".join(CONNECTION.format(name=n, folder=folder) for n in names))
-        for name in names:
-            (folder / name).mkdir()
-        self.repository = build_defs(self.config).get_repository_def()
-        self.runtime: Runtime = runtime_of(str(self.config))
-
-    def deliver(self, name: str, good: int, bad: int = 0) -> None:
-        """A day's file with so many lines, some with a digit too many."""
-        lines = [f"{DAY},{n}.00,line {n}" for n in range(1, good + 1)] + [f"{DAY},{n}.001,odd {n}" for n in range(bad)]
-        (self.folder / name / f"{DAY}.csv").write_text("\n".join(["Date,Amount,Text", *lines]) + "\n")
-
-    def run(
-        self, job: str, instance: dg.DagsterInstance, name: str = "", layers: tuple[str, ...] = ()
-    ) -> dg.ExecuteInProcessResult:
-        """One run as the schedule asks for it."""
-        keys = jobs.keys_of(self.runtime.config, name) if name else None
-        if keys and layers:
-            keys = [key for key in keys if key.path[0] in layers]
-        tags = {jobs.NIGHT: DAY} | ({jobs.CONNECTION: name} if name else {})
-        return self.repository.get_job(job).execute_in_process(
-            instance=instance, partition_key=DAY, tags=tags, asset_selection=keys, raise_on_error=False
-        )
-
-    def entries(self, name: str) -> int:
-        """How many entries a connection has."""
-        with self.database.connect("reader") as connection:
-            row = connection.execute("SELECT count(*) FROM ledger.entry WHERE connection = %s", (name,)).fetchone()
-        assert row is not None
-        return int(row[0])
+from ledger_pipeline_tests.orchestration.office import DAY, Office
 
 
 @pytest.fixture
@@ -158,86 +97,47 @@ def test_an_error_becomes_a_sentence(error: str, said: str) -> None:
     assert alerts.sentence(error) == said
 
 
-@contextmanager
-def receiver(status: int = 200) -> Iterator[tuple[str, list[Any]]]:
-    """A webhook on loopback, and what it got."""
-    got: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/services/T0/secret-token", got
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()
-
-
-def with_webhook(url: str) -> LedgerConfig:
-    return LedgerConfig.model_validate({"entities": {}, "connections": {}, "alerts": {"webhook_url": url}})
-
-
-ALERT = {"job": "nightly", "connection": "shop", "partition": DAY, "run_id": "r1", "error": "no key"}
-
-
-def test_an_alert_is_logged_and_posted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with receiver() as (url, got):
-        monkeypatch.setenv("HOOK", url)
-        alerts.send(with_webhook("${HOOK}"), ALERT)
-    text = "nightly failed for shop, 2026-10-05: no key (run r1)"
-    assert got == [{"text": text, **ALERT}]
-    assert text in caplog.text
-
-
-def test_without_a_webhook_an_alert_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    alerts.send(with_webhook(""), ALERT)
-    assert "nightly failed for shop" in caplog.text
-
-
-@pytest.mark.parametrize("status", [403, 500])
-def test_a_webhook_that_refuses_does_not_show_its_address(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The address of a chat's webhook is its key."""
-    with receiver(status) as (url, _), pytest.raises(alerts.AlertFailed) as error:
-        alerts.send(with_webhook(url), ALERT)
-    assert "secret-token" not in f"{error.value!r} {error.value.__cause__!r} {caplog.text}"
-    assert str(status) in str(error.value)
-
-
-def test_a_webhook_that_is_not_there_does_not_show_its_address() -> None:
-    with pytest.raises(alerts.AlertFailed, match="was not reached") as error:
-        alerts.send(with_webhook("http://127.0.0.1:1/services/secret-token"), ALERT)
-    assert "secret-token" not in str(error.value)
-
-
 def test_a_failed_run_tells_where_to_look(office: Office, instance: dg.DagsterInstance) -> None:
     office.deliver("bad", 20, bad=20)
     office.run("nightly", instance, "bad")
     failed = office.run("nightly", instance, "bad", layers=("ledger",))
-    context = dg.build_run_status_sensor_context(
-        "failed_runs",
-        dagster_event=failed.get_run_failure_event(),
-        dagster_instance=instance,
-        dagster_run=instance.get_run_by_id(failed.run_id),  # type: ignore[arg-type]
-    ).for_run_failure()
-    alert = alerts.alert_of(context)
-    assert (alert["job"], alert["connection"], alert["partition"], alert["run_id"]) == (
-        "nightly",
-        "bad",
-        DAY,
-        failed.run_id,
+    record = instance.get_run_record_by_id(failed.run_id)
+    assert record is not None
+    config = office.runtime.config.model_copy(
+        update={"alerts": AlertsConfig(webhook_url="", ui_url="http://127.0.0.1:3000/")}
     )
-    assert "the gate is closed" in alert["error"]
-    assert "\n" not in alert["error"]
+    [alert] = alerts.alerts_of(instance, record, config)
+    assert (alert.kind, alert.connection, alert.partition, alert.run_id) == ("run_failed", "bad", DAY, failed.run_id)
+    assert alert.link == f"http://127.0.0.1:3000/runs/{failed.run_id}"
+    assert alert.sentence.startswith("bad 2026-10-05: the gate is closed")
+    assert "\n" not in alert.sentence
+
+
+def test_a_run_that_a_check_stopped_tells_of_the_check_and_once(office: Office, instance: dg.DagsterInstance) -> None:
+    office.deliver("bad", 20, bad=20)
+    stopped = office.run("nightly", instance, "bad")
+    record = instance.get_run_record_by_id(stopped.run_id)
+    assert record is not None
+    [alert] = alerts.alerts_of(instance, record, office.runtime.config)
+    assert "check gate of staging/bad/sale: 2026-10-05: 20 of 40 records are quarantined" in alert.sentence
+
+
+def test_failed_checks_that_only_warn_are_alerted_where_that_is_wanted(
+    office: Office, instance: dg.DagsterInstance
+) -> None:
+    office.deliver("good", 30)
+    office.run("nightly", instance, "good")
+    books = office.run("books", instance)
+    record = instance.get_run_record_by_id(books.run_id)
+    assert record is not None
+    config = office.runtime.config
+    assert [a.kind for a in alerts.alerts_of(instance, record, config) if "every_connection" in a.sentence] == []
+    wanted = config.model_copy(update={"alerts": AlertsConfig(check_severity="warning")})
+    found = [a for a in alerts.alerts_of(instance, record, wanted) if "every_connection" in a.sentence]
+    assert [(a.kind, a.severity, a.connection, a.partition) for a in found] == [
+        ("check_failed", "warning", "books", DAY)
+    ]
+    assert "missing: bad" in found[0].sentence
 
 
 def test_a_backfill_is_one_run_and_a_closed_day_does_not_stop_the_open_ones(

@@ -18,6 +18,7 @@ from ledger_pipeline.connect.environments import by_host, by_prefix
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import SinglePage, SyncToken
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.webhook import SignedBodyHash, Webhook
@@ -44,7 +45,19 @@ class PlaidOptions(Options):
     account_keys: ClassVar = frozenset({"client_id", "secret"})
 
 
-_DENIALS = frozenset({"INVALID_API_KEYS", "INVALID_ACCESS_TOKEN", "ITEM_LOGIN_REQUIRED"})
+DENIED = frozenset(
+    {
+        *("ITEM_LOGIN_REQUIRED", "INVALID_ACCESS_TOKEN", "INVALID_API_KEYS", "ITEM_NOT_FOUND", "ACCESS_NOT_GRANTED"),
+        *(
+            "INVALID_CREDENTIALS",
+            "INVALID_MFA",
+            "USER_PERMISSION_REVOKED",
+            "PENDING_EXPIRATION",
+            "UNAUTHORIZED_ENVIRONMENT",
+        ),
+    }
+)
+"""Error codes of a 400 after which only a new key or a new login at the bank helps."""
 
 
 class _Error(msgspec.Struct):
@@ -53,11 +66,9 @@ class _Error(msgspec.Struct):
 
 def denied(response: Response) -> bool:
     """Plaid says 400 where others say 401."""
-    if response.status in (401, 403):
-        return True
     try:
-        return msgspec.json.decode(response.json_bytes, type=_Error).error_code in _DENIALS
-    except msgspec.DecodeError:
+        return msgspec.json.decode(response.json_bytes, type=_Error).error_code in DENIED
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
 
 
@@ -122,4 +133,5 @@ SOURCE = Source(
     options=PlaidOptions,
     connect=connect,
     webhook=WEBHOOK,
+    probe=Probe("POST", "/item/get", json={}),
 )

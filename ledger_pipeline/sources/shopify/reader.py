@@ -453,6 +453,7 @@ class Cause(msgspec.Struct):
 class _Status(msgspec.Struct):
     currentlyAvailable: float  # noqa: N815
     restoreRate: float  # noqa: N815
+    maximumAvailable: float = 0  # noqa: N815
 
 
 class _Cost(msgspec.Struct):

@@ -14,13 +14,14 @@ from ledger_pipeline.connect.client import Client, Response
 from ledger_pipeline.connect.environments import by_host
 from ledger_pipeline.connect.errors import AuthError, ConnectError, RequestRejected
 from ledger_pipeline.connect.limits import Cost, CostLimit
+from ledger_pipeline.connect.probe import Probe, Quota
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.webhook import BodyHmac, Webhook
 from ledger_pipeline.connect.window import Search
 from ledger_pipeline.sources.shopify import queries
 from ledger_pipeline.sources.shopify.mapping import MAPPINGS
-from ledger_pipeline.sources.shopify.reader import AccountConnection, Orders, PaymentsList, envelope
+from ledger_pipeline.sources.shopify.reader import PATH, AccountConnection, Orders, PaymentsList, envelope
 
 FORBIDDEN = ("ACCESS_DENIED", "UNAUTHORIZED", "FORBIDDEN")
 DISPUTE_LOOKBACK_DAYS = 180
@@ -83,6 +84,17 @@ def reported(response: Response) -> Cost | None:
     if cost is None:
         return None
     return Cost(cost.throttleStatus.currentlyAvailable, cost.throttleStatus.restoreRate, cost.requestedQueryCost)
+
+
+def points(response: Response) -> Quota | None:
+    """What is left of the bucket of query costs."""
+    found = envelope(response)
+    cost = found.extensions.cost if found else None
+    if cost is None:
+        return None
+    return Quota(
+        int(cost.throttleStatus.currentlyAvailable), int(cost.throttleStatus.maximumAvailable) or None, "points"
+    )
 
 
 def connect(connection: str, options: ShopifyOptions) -> Client:
@@ -159,4 +171,5 @@ SOURCE = Source(
     options=ShopifyOptions,
     connect=connect,
     webhook=WEBHOOK,
+    probe=Probe("POST", PATH, json={"query": "{ shop { id } }"}, quota=points),
 )

@@ -15,6 +15,7 @@ from ledger_pipeline.connect.environments import by_host, by_prefix
 from ledger_pipeline.connect.limits import Limit
 from ledger_pipeline.connect.listing import HttpList
 from ledger_pipeline.connect.paging import StartingAfter
+from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.connect.webhook import TimedHmac, Webhook
@@ -112,4 +113,5 @@ SOURCE = Source(
     options=StripeOptions,
     connect=connect,
     webhook=WEBHOOK,
+    probe=Probe("GET", "/v1/balance"),
 )
