@@ -15,8 +15,11 @@ import pyarrow.compute as pc
 from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
 from ledger_pipeline.connect.source import Request, Stream
+from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.records import RECORDS
+from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration import booking
+from ledger_pipeline.orchestration.behind import Behind
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.store import gate, posting, raw, staging
@@ -24,7 +27,7 @@ from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
 
-LANDING_CHUNK = 20_000
+LANDING_CHUNK = 5_000
 STAGING_CHUNK = 5_000
 
 
@@ -67,14 +70,13 @@ def pull(
         given=given,
     )  # fmt: skip
     waiting: list[raw.Item] = []
-    for page in stream.read(request):
-        waiting += [_item(stream, payload) for payload in page]
-        if len(waiting) >= LANDING_CHUNK:
-            with uncollected():
-                raw.land(runtime.database, pulled, waiting)
-            waiting = []
-    with uncollected():
-        raw.land(runtime.database, pulled, waiting)
+    with Behind() as behind:
+        for page in stream.read(request):
+            waiting += [_item(stream, payload) for payload in page]
+            if len(waiting) >= LANDING_CHUNK:
+                behind.do(_land, runtime, pulled, waiting)
+                waiting = []
+    _land(runtime, pulled, waiting)
     pulled.cursor_after, pulled.expected = request.next_cursor, request.expected
     pulled.pages, pulled.repeated, pulled.notes = request.pages, request.repeated, request.notes
     if client is not None:
@@ -82,6 +84,11 @@ def pull(
         client.close()
     raw.finish(runtime.database, pulled, runtime.clock())
     return pulled
+
+
+def _land(runtime: Runtime, pulled: raw.Pull, items: list[raw.Item]) -> None:
+    with uncollected():
+        raw.land(runtime.database, pulled, items)
 
 
 def _item(stream: Stream, payload: bytes) -> raw.Item:
@@ -108,15 +115,27 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
         staging.clear(connection, link.name, sync_date)
-        for name in raw.seen_streams(connection, link.name, sync_date, sync_date):
-            with runtime.database.connect("reader") as reading, uncollected():
+        streams = raw.seen_streams(connection, link.name, sync_date, sync_date)
+        chunk_no = 0
+        with runtime.database.connect("reader") as reading, uncollected(), Behind() as behind:
+            for name in streams:
                 for chunk in raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK):
                     mapped = map_chunk(link, link.source.stream(name), chunk)
+                    chunk_no += 1
+                    behind.do(
+                        *(
+                            staging.write_chunk,
+                            connection,
+                            link.name,
+                            sync_date,
+                            chunk_no,
+                            mapped.documents,
+                            mapped.tables,
+                        )
+                    )
                     result.documents += len(chunk)
                     result.refusals += mapped.refusals
-                    staging.write(connection, link.name, sync_date, "document", mapped.documents)
                     for record, table in mapped.tables.items():
-                        staging.write(connection, link.name, sync_date, record, table)
                         result.rows[record] += table.num_rows
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
@@ -187,44 +206,57 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
     latest = max(end, at)  # a late pull of a list of changes brings what happened since
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
-        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
-        outcomes = [o for name in link.source.records for o in suites.check(RECORDS[name], tables, window_end=latest)]
-        outcomes += _volume(connection, link, sync_date, documents.num_rows)
-        origins = dict(
-            zip(
-                documents["raw_id"].to_pylist(),
-                zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True),
-                strict=True,
-            )
-        )
-        refusals = [
-            Refusal(
-                raw_id,
-                origins[raw_id][0],
-                origins[raw_id][1],
-                outcome.record,
-                outcome.name,
-                f"{outcome.name}: failed ({outcome.doc})",
-            )
-            for outcome in outcomes
-            for raw_id in outcome.failing
-        ]
+        day = staging.open_day(connection, link.name, sync_date, link.source.records)
+        outcomes, refusals = _expectations(connection, link, day, latest)
+        outcomes += _volume(connection, link, sync_date, day.documents)
         staging.refuse(connection, link.name, sync_date, "check", refusals, run_id=run_id, at=at)
         bad = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
         for raw_id in staging.ignored_by_people(connection, bad):
             del bad[raw_id]
-        closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
-        verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
+        closed_by = _closed_by(outcomes, len(bad), day.documents, link.quarantine_limit)
+        verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": day.documents}
         gate.write(
             connection,
             link.name,
             sync_date,
-            Gate(not closed_by, fingerprint, verdict),
+            Gate(not closed_by, day.fingerprint, verdict),
             suite=link.source.mapping_version,
             run_id=run_id,
             at=at,
         )
-    return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows)
+    return Checked(outcomes, not closed_by, closed_by, len(bad), day.documents)
+
+
+def _expectations(
+    connection: Connection, link: Link, day: staging.Day, latest: datetime
+) -> tuple[list[Outcome], list[Refusal]]:
+    """The suites over a day, group by group, and the payloads that fail."""
+    parts: list[list[Outcome]] = []
+    refusals: list[Refusal] = []
+    for group in day.groups(connection, staging.clashing(connection, day) if day.is_large else ()):
+        found = [
+            o for name in link.source.records for o in suites.check(RECORDS[name], group.tables, window_end=latest)
+        ]
+        refusals += _failing(found, group.documents)
+        parts.append(found)
+    return suites.merged(parts), refusals
+
+
+def _failing(outcomes: Iterable[Outcome], documents: pa.Table) -> list[Refusal]:
+    failing = pa.array(sorted({raw_id for outcome in outcomes for raw_id in outcome.failing}), pa.int64())
+    rows = documents.filter(pc.is_in(documents["raw_id"], value_set=failing)).select(["raw_id", "stream", "origin_id"])
+    origins = {raw_id: (stream, origin) for raw_id, stream, origin in zip(*rows.to_pydict().values(), strict=True)}
+    return [
+        Refusal(
+            raw_id,
+            *origins[raw_id],
+            outcome.record,
+            outcome.name,
+            f"{outcome.name}: failed ({outcome.doc})",
+        )
+        for outcome in outcomes
+        for raw_id in outcome.failing
+    ]
 
 
 MINIMUM_FOR_SHARE = 20
@@ -285,21 +317,50 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
     with runtime.database.connect() as connection, uncollected():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
-        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
-        gate.require(connection, link.name, sync_date, fingerprint)
+        day = staging.open_day(connection, link.name, sync_date, link.source.records)
+        gate.require(connection, link.name, sync_date, day.fingerprint)
         target = target_of(runtime, link, link.entity, sync_date, run_id, is_adjusting=is_adjusting)
         refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
         stale = posting.superseded(connection, target)
-        tables = {name: without(table, set(refused) | stale) for name, table in tables.items()}
-        made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
-        _refuse(connection, link, sync_date, made, documents, run_id, target.at)
-        rejected = {raw_id for raw_id, _, _ in made.rejected}
-        decided = without(documents, set(refused) | stale | rejected)
-        done = append(runtime, connection, link, target, made, decided)
-        why = staging.refused_ids(connection, link.name, sync_date, ("posting",)) | refused
-        fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
+        staging.refuse(connection, link.name, sync_date, "posting", (), run_id=run_id, at=target.at)
+        apart = staging.entangled(connection, day, RULES.keys() & set(link.source.records)) if day.is_large else ()
+        result = PostedDay(posting.Posted(), Counter(), Counter())
+        rates = runtime.rates(connection)
+        fates = NO_FATES
+        for group in day.groups(connection, apart):
+            posting.write_fates(connection, target, fates)
+            fates = _post_group(runtime, connection, link, target, group, refused, stale, rates, result)
         posting.decide(connection, target, fates)
-    return PostedDay(done, Counter(fates["fate"].to_pylist()), Counter(booking.sum_units(fates)))
+    return result
+
+
+NO_FATES = pa.table({"raw_id": pa.array([], pa.int64())})
+
+
+def _post_group(
+    runtime: Runtime,
+    connection: Connection,
+    link: Link,
+    target: posting.Target,
+    group: staging.Group,
+    refused: dict[int, str],
+    stale: set[int],
+    rates: Rates,
+    result: PostedDay,
+) -> pa.Table:
+    """Post some of a day's payloads and count them in; returns their fates."""
+    documents = group.documents
+    tables = {name: without(table, set(refused) | stale) for name, table in group.tables.items()}
+    made = booking.wanted(runtime.config, link, tables, rates)
+    _refuse(connection, link, target.sync_date, made, documents, target.run_id, target.at)
+    rejected = {raw_id for raw_id, _, _ in made.rejected}
+    decided = without(documents, set(refused) | stale | rejected)
+    result.posted.add(append(runtime, connection, link, target, made, decided))
+    why = staging.refused_ids(connection, link.name, target.sync_date, ("posting",)) | refused
+    fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
+    result.fates.update(fates["fate"].to_pylist())
+    result.units.update(booking.sum_units(fates))
+    return fates
 
 
 def target_of(
@@ -361,7 +422,7 @@ def _refuse(
         Refusal(r, streams[row[r]].as_py(), origins[row[r]].as_py(), record, "posting", reason)
         for r, record, reason in made.rejected
     ]
-    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=at)
+    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=at, is_more=True)
 
 
 # the whole day ---------------------------------------------------------------------------------------------------------

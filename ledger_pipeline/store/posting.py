@@ -21,7 +21,7 @@ from psycopg import sql
 from ledger_pipeline.model.accounts import Account
 from ledger_pipeline.model.months import following_month
 from ledger_pipeline.store import frames, periods
-from ledger_pipeline.store.database import Connection, lock
+from ledger_pipeline.store.database import Connection, lock, next_values
 
 Ints = npt.NDArray[np.int64]
 
@@ -319,7 +319,7 @@ def _build(
     """Reversals first, then the new entries; their lines in the same order."""
     closed = closed_months(connection, target)
     old_entries, old_lines = _reversals(connection, target, plan.reverse, closed)
-    ids = np.asarray(_reserve(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
+    ids = np.asarray(next_values(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
     old_ids, new_ids = ids[: len(plan.reverse)], ids[len(plan.reverse) :]
     old_entries = old_entries.set_column(0, "entry_id", pa.array(old_ids))
     old_lines = old_lines.set_column(0, "entry_id", pa.array(np.repeat(old_ids, old_entries["line_count"].to_numpy())))
@@ -361,12 +361,6 @@ def _build(
 
 def _same(value: str, size: int) -> pa.Array:
     return pa.array([value] * size, pa.string())
-
-
-def _reserve(connection: Connection, sequence: str, count: int) -> list[int]:
-    return [
-        int(row[0]) for row in connection.execute("SELECT nextval(%s) FROM generate_series(1, %s)", (sequence, count))
-    ]
 
 
 def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[bytes]:
@@ -492,7 +486,7 @@ def _entry_schema() -> pa.Schema:
 
 
 def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table) -> int:
-    batch_id = _reserve(connection, "ledger.batch_id_seq", 1)[0]
+    batch_id = next_values(connection, "ledger.batch_id_seq", 1)[0]
     frames.write(
         connection,
         "ledger",
@@ -540,12 +534,14 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
     `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at, and sync_date where it isn't the
     target's.
     """
-    if fates.num_rows:
-        _write_fates(connection, target, fates)
+    write_fates(connection, target, fates)
     _decide_the_rest(connection, target)
 
 
-def _write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:
+def write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:
+    """As `decide`, for some of a day's payloads, when others follow."""
+    if not fates.num_rows:
+        return
     connection.execute("CREATE TEMP TABLE decided (LIKE ops.fate) ON COMMIT DROP")
     size = fates.num_rows
     full = fates
