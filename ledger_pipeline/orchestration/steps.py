@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -18,7 +18,7 @@ from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
-from ledger_pipeline.orchestration import booking
+from ledger_pipeline.orchestration import booking, unchanged
 from ledger_pipeline.orchestration.behind import Behind
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.runtime import Link, Runtime
@@ -114,6 +114,10 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     at = runtime.clock()
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
+        inputs = unchanged.staged_from(connection, link, sync_date)
+        rows = unchanged.staged_before(connection, link, sync_date, inputs)
+        if rows is not None:
+            return _staged_again(connection, link, sync_date, rows)
         staging.clear(connection, link.name, sync_date)
         streams = raw.seen_streams(connection, link.name, sync_date, sync_date)
         chunk_no = 0
@@ -146,8 +150,16 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
             run_id=run_id,
             mapping_version=link.source.mapping_version,
             rows=result.rows,
+            inputs=inputs,
         )
     return result
+
+
+def _staged_again(connection: Connection, link: Link, sync_date: date, rows: dict[str, int]) -> Staged:
+    """A day that is staged already, from the same: only its verdict is forgotten, as always when a day is staged."""
+    staging.forget_verdict(connection, link.name, sync_date)
+    day = staging.open_day(connection, link.name, sync_date, link.source.records)
+    return Staged(rows, day.documents, staging.refused(connection, link.name, sync_date, "staging"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,10 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
         day = staging.open_day(connection, link.name, sync_date, link.source.records)
-        outcomes, refusals = _expectations(connection, link, day, latest)
+        known = unchanged.checked_before(connection, link, day)
+        outcomes, refusals = _expectations(connection, link, day, latest) if known is None else (known, [])
+        if known is None:
+            unchanged.remember_check(connection, day, outcomes)
         outcomes += _volume(connection, link, sync_date, day.documents)
         staging.refuse(connection, link.name, sync_date, "check", refusals, run_id=run_id, at=at)
         bad = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
@@ -321,6 +336,13 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         gate.require(connection, link.name, sync_date, day.fingerprint)
         target = target_of(runtime, link, link.entity, sync_date, run_id, is_adjusting=is_adjusting)
         refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
+        inputs = unchanged.posted_from(connection, runtime, link, target, day.fingerprint, refused)
+        known = unchanged.posted_before(connection, link, sync_date, inputs)
+        if known is not None:
+            posting.decide(
+                connection, target, NO_FATES
+            )  # what a pull that broke off or an older version left undecided
+            return _remembered(connection, runtime, link, target, day, refused, known)
         stale = posting.superseded(connection, target)
         staging.refuse(connection, link.name, sync_date, "posting", (), run_id=run_id, at=target.at)
         apart = staging.entangled(connection, day, RULES.keys() & set(link.source.records)) if day.is_large else ()
@@ -331,7 +353,28 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
             posting.write_fates(connection, target, fates)
             fates = _post_group(runtime, connection, link, target, group, refused, stale, rates, result)
         posting.decide(connection, target, fates)
-    return result
+        done = result.posted
+        entries = done.originals + done.corrected + done.unchanged
+        return _remembered(
+            connection, runtime, link, target, day, refused, (entries, result.fates, result.units), result
+        )
+
+
+def _remembered(
+    connection: Connection,
+    runtime: Runtime,
+    link: Link,
+    target: posting.Target,
+    day: staging.Day,
+    refused: dict[int, str],
+    known: tuple[int, Mapping[str, int], Mapping[str, int]],
+    result: PostedDay | None = None,
+) -> PostedDay:
+    """Keep what the posting came to, from the books as they are now; without a `result` it is one that had nothing to do."""
+    entries, fates, units = known
+    inputs = unchanged.posted_from(connection, runtime, link, target, day.fingerprint, refused)
+    unchanged.remember_posting(connection, link, target, inputs, entries, fates, units)
+    return result or PostedDay(posting.Posted(unchanged=entries), Counter(fates), Counter(units))
 
 
 NO_FATES = pa.table({"raw_id": pa.array([], pa.int64())})

@@ -536,6 +536,10 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
     """
     write_fates(connection, target, fates)
     _decide_the_rest(connection, target)
+    connection.execute(
+        "INSERT INTO ops.decided (connection, number) VALUES (%s, 1) ON CONFLICT (connection) DO UPDATE SET number = decided.number + 1",
+        (target.connection,),
+    )
 
 
 def write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:

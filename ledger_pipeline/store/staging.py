@@ -63,6 +63,15 @@ def clear(connection: Connection, name: str, sync_date: date) -> None:
         )
 
 
+def forget_verdict(connection: Connection, name: str, sync_date: date) -> None:
+    """The day has to be checked again before it may be posted."""
+    for statement in (
+        "DELETE FROM ops.gate WHERE connection = %s AND sync_date = %s",
+        "DELETE FROM ops.quarantine WHERE connection = %s AND sync_date = %s AND stage <> 'staging'",
+    ):
+        connection.execute(statement, (name, sync_date))
+
+
 def write(connection: Connection, name: str, sync_date: date, table: str, data: pa.Table) -> None:
     """Append canonical rows of one table."""
     size = data.num_rows
@@ -157,26 +166,36 @@ def entangled(connection: Connection, day: Day, records: Iterable[str]) -> set[i
     found: set[int] = set()
     for record in (r for r in records if not RECORDS[r].parent):
         found |= _sharing(connection, day, record, sql.SQL("min(raw_id) <> max(raw_id)"))
-        rows = connection.execute(
-            sql.SQL(
-                "SELECT s.raw_id, o.raw_id FROM (SELECT r.raw_id, e.stream, e.origin_id FROM {table} r CROSS JOIN LATERAL "
-                "(SELECT stream, origin_id FROM ledger.entry WHERE connection = r.connection AND record = {record} "
-                "AND source_id = r.source_id OFFSET 0) e WHERE r.connection = {name} AND r.sync_date = {day}) s "
-                "JOIN staging.document o ON o.connection = {name} AND o.sync_date = {day} AND o.stream = s.stream "
-                "AND o.origin_id = s.origin_id AND o.raw_id <> s.raw_id"
-            ).format(table=sql.Identifier("staging", record), record=record, name=day.connection, day=day.sync_date)
-        )
-        found.update(raw_id for pair in rows for raw_id in pair)
+        found |= _moved(connection, day, record)
     return found
+
+
+def _moved(connection: Connection, day: Day, record: str) -> set[int]:
+    """Payloads of the day between which a record has moved since it was posted. LATERAL with OFFSET 0 looks each up by index."""
+    moved = connection.execute(
+        sql.SQL(
+            "SELECT r.raw_id, e.stream, e.origin_id FROM {table} r "
+            "CROSS JOIN LATERAL (SELECT stream, source_id FROM raw.record WHERE raw_id = r.raw_id OFFSET 0) own "
+            "CROSS JOIN LATERAL (SELECT stream, origin_id FROM ledger.entry WHERE connection = r.connection AND record = {record} "
+            "AND source_id = r.source_id OFFSET 0) e "
+            "WHERE r.connection = {name} AND r.sync_date = {day} AND (e.stream, e.origin_id) <> (own.stream, own.source_id)"
+        ).format(table=sql.Identifier("staging", record), record=record, name=day.connection, day=day.sync_date)
+    ).fetchall()
+    left = connection.execute(
+        "SELECT raw_id, stream, origin_id FROM staging.document WHERE connection = %s AND sync_date = %s AND origin_id = ANY(%s)",
+        (day.connection, day.sync_date, list({origin for _, _, origin in moved})),
+    ).fetchall()
+    origins = {(stream, origin): raw_id for raw_id, stream, origin in left}
+    pairs = [(raw_id, origins[stream, origin]) for raw_id, stream, origin in moved if (stream, origin) in origins]
+    return {raw_id for pair in pairs for raw_id in pair}
 
 
 def _sharing(connection: Connection, day: Day, record: str, when: sql.Composable) -> set[int]:
     """Payloads with a source id that several rows of the day have, where `when` holds for these rows."""
     rows = connection.execute(
         sql.SQL(
-            "SELECT raw_id FROM {table} WHERE connection = {name} AND sync_date = {day} AND source_id IN ("
-            "SELECT source_id FROM {table} WHERE connection = {name} AND sync_date = {day} GROUP BY source_id "
-            "HAVING count(*) > 1 AND {when})"
+            "SELECT unnest(array_agg(raw_id)) FROM {table} WHERE connection = {name} AND sync_date = {day} GROUP BY source_id "
+            "HAVING count(*) > 1 AND {when}"
         ).format(table=sql.Identifier("staging", record), name=day.connection, day=day.sync_date, when=when)
     )
     return {row[0] for row in rows}
@@ -299,7 +318,7 @@ class Day:
         return Group(_with_parts(tables), _joined("document", pieces.get("document", []), DOCUMENT))
 
 
-GROUP = 50_000
+GROUP = 25_000
 """Payloads that are checked and posted at once; more take more memory."""
 
 
@@ -421,6 +440,16 @@ def _read(
         sql.SQL(", ").join(order),
     )
     return frames.read(connection, query, schema, digest)
+
+
+def refused(connection: Connection, name: str, sync_date: date, stage: str) -> list[Refusal]:
+    """The day's quarantine of a stage."""
+    rows = connection.execute(
+        "SELECT raw_id, stream, source_id, record, path, reason FROM ops.quarantine "
+        "WHERE connection = %s AND sync_date = %s AND stage = %s ORDER BY quarantine_id",
+        (name, sync_date, stage),
+    )
+    return [Refusal(*row) for row in rows]
 
 
 def refused_ids(connection: Connection, name: str, sync_date: date, stages: Sequence[str]) -> dict[int, str]:

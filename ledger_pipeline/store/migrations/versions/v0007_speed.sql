@@ -28,11 +28,20 @@ CREATE TABLE ops.decided (
 );
 COMMENT ON TABLE ops.decided IS 'How often fates of a connection''s payloads were decided: it tells whether anything was since.';
 
+CREATE TABLE ops.checked (
+  connection  text NOT NULL,
+  sync_date   date NOT NULL,
+  inputs      bytea NOT NULL CHECK (octet_length(inputs) = 32),
+  rows        jsonb NOT NULL,
+  PRIMARY KEY (connection, sync_date)
+);
+COMMENT ON TABLE ops.checked IS 'Staged days whose rows met every expectation; the same rows and code meet them again.';
+
 CREATE TABLE ops.posted (
   connection  text NOT NULL,
   sync_date   date NOT NULL,
   inputs      bytea NOT NULL CHECK (octet_length(inputs) = 32),
-  unchanged   bigint NOT NULL,
+  entries     bigint NOT NULL,
   fates       jsonb NOT NULL,
   units       jsonb NOT NULL,
   run_id      text NOT NULL,
@@ -41,5 +50,5 @@ CREATE TABLE ops.posted (
 );
 COMMENT ON TABLE ops.posted IS 'What the last posting of a day came to, and from what: the same inputs post nothing more.';
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON ops.decided, ops.posted TO ledger_pipeline_writer;
-GRANT SELECT ON ops.decided, ops.posted TO ledger_pipeline_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ops.decided, ops.checked, ops.posted TO ledger_pipeline_writer;
+GRANT SELECT ON ops.decided, ops.checked, ops.posted TO ledger_pipeline_reader;
