@@ -159,7 +159,7 @@ def _staged_again(connection: Connection, link: Link, sync_date: date, rows: dic
     """A day that is staged already, from the same: only its verdict is forgotten, as always when a day is staged."""
     staging.forget_verdict(connection, link.name, sync_date)
     day = staging.open_day(connection, link.name, sync_date, link.source.records)
-    return Staged(rows, day.documents, staging.refused(connection, link.name, sync_date, "staging"))
+    return Staged(rows, day.documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +348,7 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         apart = staging.entangled(connection, day, RULES.keys() & set(link.source.records)) if day.is_large else ()
         result = PostedDay(posting.Posted(), Counter(), Counter())
         rates = runtime.rates(connection)
-        fates = NO_FATES
+        fates = NO_FATES.empty_table()
         for group in day.groups(connection, apart):
             posting.write_fates(connection, target, fates)
             fates = _post_group(runtime, connection, link, target, group, refused, stale, rates, result)
@@ -377,7 +377,7 @@ def _remembered(
     return result or PostedDay(posting.Posted(unchanged=entries), Counter(fates), Counter(units))
 
 
-NO_FATES = pa.table({"raw_id": pa.array([], pa.int64())})
+NO_FATES = pa.schema([("raw_id", pa.int64())])
 
 
 def _post_group(

@@ -57,7 +57,9 @@ def staged_from(connection: Connection, link: Link, sync_date: date) -> bytes:
 
 
 def staged_before(connection: Connection, link: Link, sync_date: date, inputs: bytes) -> dict[str, int] | None:
-    """Rows by record of a day that is staged from these inputs, and whose rows nobody has touched; else None."""
+    """Rows by record of a day that is staged from these inputs, without a refusal, and whose rows nobody has touched; else None."""
+    if staging.refused_ids(connection, link.name, sync_date, ("staging",)):
+        return None  # what was refused is tried anew each time
     row = connection.execute(
         "SELECT rows_by_record FROM ops.staged WHERE connection = %s AND sync_date = %s AND inputs = %s",
         (link.name, sync_date, inputs),

@@ -65,11 +65,11 @@ def clear(connection: Connection, name: str, sync_date: date) -> None:
 
 def forget_verdict(connection: Connection, name: str, sync_date: date) -> None:
     """The day has to be checked again before it may be posted."""
-    for statement in (
-        "DELETE FROM ops.gate WHERE connection = %s AND sync_date = %s",
-        "DELETE FROM ops.quarantine WHERE connection = %s AND sync_date = %s AND stage <> 'staging'",
-    ):
-        connection.execute(statement, (name, sync_date))
+    for table in ("quarantine", "gate"):
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE connection = %s AND sync_date = %s").format(sql.Identifier("ops", table)),
+            (name, sync_date),
+        )
 
 
 def write(connection: Connection, name: str, sync_date: date, table: str, data: pa.Table) -> None:
@@ -440,16 +440,6 @@ def _read(
         sql.SQL(", ").join(order),
     )
     return frames.read(connection, query, schema, digest)
-
-
-def refused(connection: Connection, name: str, sync_date: date, stage: str) -> list[Refusal]:
-    """The day's quarantine of a stage."""
-    rows = connection.execute(
-        "SELECT raw_id, stream, source_id, record, path, reason FROM ops.quarantine "
-        "WHERE connection = %s AND sync_date = %s AND stage = %s ORDER BY quarantine_id",
-        (name, sync_date, stage),
-    )
-    return [Refusal(*row) for row in rows]
 
 
 def refused_ids(connection: Connection, name: str, sync_date: date, stages: Sequence[str]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from ledger_pipeline_tests.bench import baseline, history, matching, plain_text, requests_made
+from ledger_pipeline_tests.bench import baseline, history, matching, night, plain_text, requests_made
 from ledger_pipeline_tests.bench.company import Ran
 from ledger_pipeline_tests.bench.machine import Machine, seconds_of
 from ledger_pipeline_tests.bench.table import Row, judged, mb, seconds, unmeasured
@@ -31,10 +31,11 @@ class Sizes:
     sandbox_orders: int
     bank_lines: tuple[int, ...]
     runs: int
+    nights: int
 
 
-FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5)
-QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3)
+FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5, 5)
+QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3, 1)
 
 
 def steps_of(runs: Sequence[Ran]) -> str:
@@ -146,13 +147,27 @@ def reconciliation(machine: Machine, sizes: Sizes) -> list[Row]:
     return matching.rows(sizes.bank_lines, sizes.runs)
 
 
+def connections_at_night(machine: Machine, sizes: Sizes) -> list[Row]:
+    """Row 6."""
+    return night.rows(machine, sizes.nights)
+
+
 def not_yet(machine: Machine, sizes: Sizes) -> list[Row]:
     """Rows of the table whose subject doesn't exist or whose counterpart isn't set up."""
     return [
         unmeasured("2", "HTTP to staged against dlt", ">= 20 x faster", "dlt is no dependency of the bench yet"),
-        unmeasured("6", "a night of 12 connections through Dagster", "<= 0.50 x", "not written: needs the 12-connection sandbox with latency"),
         unmeasured("8", "signed webhook to stored, to posted", "p99 <= 25 ms; p95 <= 10 s", "there is no webhook intake yet"),
     ]  # fmt: skip
 
 
-ALL = (the_day, growth, old_ledger, plain_text_ledgers, start_up, requests, reconciliation, not_yet)
+ALL = (
+    the_day,
+    growth,
+    old_ledger,
+    plain_text_ledgers,
+    start_up,
+    requests,
+    reconciliation,
+    connections_at_night,
+    not_yet,
+)
