@@ -340,7 +340,7 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         known = unchanged.posted_before(connection, link, sync_date, inputs)
         if known is not None:
             posting.decide(
-                connection, target, NO_FATES
+                connection, target, NO_FATES.empty_table()
             )  # what a pull that broke off or an older version left undecided
             return _remembered(connection, runtime, link, target, day, refused, known)
         stale = posting.superseded(connection, target)
