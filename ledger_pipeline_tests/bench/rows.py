@@ -34,8 +34,8 @@ class Sizes:
     nights: int
 
 
-FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5, 5)
-QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3, 1)
+FULL = Sizes(100_000, (10_000, 100_000, 1_000_000), 10_000_000, 10_000, 100_000, 1_000, (1_000, 10_000, 100_000), 5, 3)
+QUICK = Sizes(10_000, (10_000, 100_000), 1_000_000, 5_000, 10_000, 300, (1_000, 10_000), 3, 0)
 
 
 def steps_of(runs: Sequence[Ran]) -> str:
@@ -148,7 +148,9 @@ def reconciliation(machine: Machine, sizes: Sizes) -> list[Row]:
 
 
 def connections_at_night(machine: Machine, sizes: Sizes) -> list[Row]:
-    """Row 6."""
+    """Row 6; the other executor takes minutes, so the quick run leaves it out."""
+    if not sizes.nights:
+        return [unmeasured("6", "a night of 12 connections through Dagster", "<= 0.50 x", "in the full run only")]
     return night.rows(machine, sizes.nights)
 
 
