@@ -98,16 +98,19 @@ def _seen(connection: Connection, pull: Pull, raw_ids: list[int]) -> pa.Table:
 
 
 def _known(connection: Connection, pull: Pull, keys: list[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
-    """Those of the keys that have landed before. They go as one JSON text and one run of bytes: arrays take several times as long to write."""
+    """Those of the keys that have landed before. They go as one JSON text and one run of bytes: arrays take several times as long to write.
+
+    LATERAL with OFFSET 0 looks each up by index; a plain join reads all that the stream has ever landed, for every chunk.
+    """
     rows = connection.execute(
         "SELECT k.n - 1, r.raw_id FROM json_array_elements_text(%s::json) WITH ORDINALITY AS k (source_id, n) "
-        "JOIN raw.record r ON r.source_id = k.source_id AND r.content_hash = substring(%s::bytea FROM (32 * k.n - 31)::int FOR 32) "
-        "WHERE r.connection = %s AND r.stream = %s",
+        "CROSS JOIN LATERAL (SELECT raw_id FROM raw.record WHERE connection = %s AND stream = %s AND source_id = k.source_id "
+        "AND content_hash = substring(%b::bytea FROM (32 * k.n - 31)::int FOR 32) OFFSET 0) r",
         (
             msgspec.json.encode([source_id for source_id, _ in keys]).decode(),
-            b"".join(content_hash for _, content_hash in keys),
             pull.connection,
             pull.stream,
+            b"".join(content_hash for _, content_hash in keys),
         ),
     )
     return {keys[position]: raw_id for position, raw_id in rows}
