@@ -8,7 +8,6 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
@@ -156,7 +155,7 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
         link = runtime.link(name)
         rows: Counter[str] = Counter()
         refused: Counter[str] = Counter()
-        tables: dict[str, list[pa.Table]] = {record: [] for record in source.records}
+        sums = metadata.Sums(source.records)
         for day in _days(context):  # a day is staged as a whole, whichever of its records were asked for
             staged = steps.stage(runtime, link, day, context.run.run_id)
             for refusal in staged.refusals:
@@ -166,9 +165,9 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
             rows.update(staged.rows)
             refused.update(refusal.record for refusal in staged.refusals)
             with runtime.database.connect("reader") as connection:
-                for record, table in staging.load(connection, name, day, source.records)[0].items():
-                    if record in tables and RECORDS[record].money:
-                        tables[record].append(table)
+                opened = staging.open_day(connection, name, day, source.records)
+                for group in opened.groups(connection):
+                    sums.add(group.tables)
         for record in source.records:
             if staging_key(name, record) in context.selected_asset_keys:
                 yield dg.MaterializeResult(
@@ -177,7 +176,7 @@ def _staging(name: str, source: Source, common: dict[str, Any], tags: dict[str, 
                         "dagster/row_count": rows[record],
                         "quarantined payloads": refused[record],
                         "dagster/column_lineage": metadata.lineage(name, source, record),
-                        **metadata.money_of(RECORDS[record], tables[record]),
+                        **sums.of(record),
                     },
                 )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ledger_pipeline.connect.mapping import readable
 from ledger_pipeline.connect.source import Source
 from ledger_pipeline.model.money import DIGITS, from_minor
-from ledger_pipeline.model.records import SQL, Record
+from ledger_pipeline.model.records import RECORDS, SQL, Record
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration.steps import PostedDay
 from ledger_pipeline.store.raw import Pull
@@ -103,17 +103,31 @@ def of_posted(days: Sequence[PostedDay]) -> dict[str, Any]:
     }
 
 
-def money_of(record: Record, staged: Sequence[pa.Table]) -> dict[str, Any]:
-    """Sums by currency of a record's money columns, as a table; nothing when there are no rows."""
-    rows = []
-    for amount, currency in record.money:
-        sums: dict[str, int] = {}
-        for part in staged:
-            for value, code in zip(part[amount].to_pylist(), part[currency].to_pylist(), strict=True):
-                if value is not None and code in DIGITS:
-                    sums[code] = sums.get(code, 0) + value
-        rows += [{"amount": amount, "currency": c, "total": f"{from_minor(s, c):,}"} for c, s in sorted(sums.items())]
-    return {"money": table(rows, ("amount", "currency", "total"))} if rows else {}
+class Sums:
+    """Sums by currency of the records' money columns, added up table by table."""
+
+    def __init__(self, records: Sequence[str]) -> None:
+        self._sums: dict[str, dict[tuple[str, str], int]] = {record: {} for record in records}
+
+    def add(self, tables: Mapping[str, pa.Table]) -> None:
+        """Count rows in; amounts without a known currency aren't money."""
+        for record, sums in self._sums.items():
+            for amount, currency in RECORDS[record].money:
+                by_currency = tables[record].select([amount, currency]).group_by(currency).aggregate([(amount, "sum")])
+                for row in by_currency.to_pylist():
+                    if row[currency] in DIGITS and row[f"{amount}_sum"] is not None:
+                        key = amount, row[currency]
+                        sums[key] = sums.get(key, 0) + row[f"{amount}_sum"]
+
+    def of(self, record: str) -> dict[str, Any]:
+        """As a table; nothing when there are no rows."""
+        rows = [
+            {"amount": amount, "currency": code, "total": f"{from_minor(total, code):,}"}
+            for name, _ in RECORDS[record].money
+            for (amount, code), total in sorted(self._sums[record].items())
+            if amount == name
+        ]
+        return {"money": table(rows, ("amount", "currency", "total"))} if rows else {}
 
 
 def parts_note(record: Record) -> str:

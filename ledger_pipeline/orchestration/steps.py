@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -18,8 +18,11 @@ from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
 from ledger_pipeline.connect.errors import AuthError
 from ledger_pipeline.connect.source import Request, Stream
+from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import booking, paths
+from ledger_pipeline.model.rules import RULES
+from ledger_pipeline.orchestration import booking, paths, unchanged
+from ledger_pipeline.orchestration.behind import Behind
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
@@ -32,7 +35,7 @@ from ledger_pipeline.store.staging import Refusal
 
 log = logging.getLogger(__name__)
 
-LANDING_CHUNK = 20_000
+LANDING_CHUNK = 5_000
 STAGING_CHUNK = 5_000
 
 
@@ -120,14 +123,18 @@ def _pulled(
 def _land(runtime: Runtime, stream: Stream, request: Request, pulled: raw.Pull) -> None:
     """Read the stream and commit what comes, chunk by chunk."""
     waiting: list[raw.Item] = []
-    for page in stream.read(request):
-        waiting += [_item(stream, payload) for payload in page]
-        if len(waiting) >= LANDING_CHUNK:
-            with uncollected():
-                raw.land(runtime.database, pulled, waiting)
-            waiting = []
+    with Behind() as behind:
+        for page in stream.read(request):
+            waiting += [_item(stream, payload) for payload in page]
+            if len(waiting) >= LANDING_CHUNK:
+                behind.do(_commit, runtime, pulled, waiting)
+                waiting = []
+    _commit(runtime, pulled, waiting)
+
+
+def _commit(runtime: Runtime, pulled: raw.Pull, items: list[raw.Item]) -> None:
     with uncollected():
-        raw.land(runtime.database, pulled, waiting)
+        raw.land(runtime.database, pulled, items)
 
 
 def _count(pulled: raw.Pull, request: Request) -> None:
@@ -172,16 +179,32 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
     at = runtime.clock()
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
+        inputs = unchanged.staged_from(connection, link, sync_date)
+        rows = unchanged.staged_before(connection, link, sync_date, inputs)
+        if rows is not None:
+            return _staged_again(connection, link, sync_date, rows)
         staging.clear(connection, link.name, sync_date)
-        for name in raw.seen_streams(connection, link.name, sync_date, sync_date):
-            with runtime.database.connect("reader") as reading, uncollected():
+        streams = raw.seen_streams(connection, link.name, sync_date, sync_date)
+        chunk_no = 0
+        with runtime.database.connect("reader") as reading, uncollected(), Behind() as behind:
+            for name in streams:
                 for chunk in raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK):
                     mapped = map_chunk(link, link.source.stream(name), chunk)
+                    chunk_no += 1
+                    behind.do(
+                        *(
+                            staging.write_chunk,
+                            connection,
+                            link.name,
+                            sync_date,
+                            chunk_no,
+                            mapped.documents,
+                            mapped.tables,
+                        )
+                    )
                     result.documents += len(chunk)
                     result.refusals += mapped.refusals
-                    staging.write(connection, link.name, sync_date, "document", mapped.documents)
                     for record, table in mapped.tables.items():
-                        staging.write(connection, link.name, sync_date, record, table)
                         result.rows[record] += table.num_rows
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
@@ -192,8 +215,16 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
             run_id=run_id,
             mapping_version=link.source.mapping_version,
             rows=result.rows,
+            inputs=inputs,
         )
     return result
+
+
+def _staged_again(connection: Connection, link: Link, sync_date: date, rows: dict[str, int]) -> Staged:
+    """A day that is staged already, from the same: only its verdict is forgotten, as always when a day is staged."""
+    staging.forget_verdict(connection, link.name, sync_date)
+    day = staging.open_day(connection, link.name, sync_date, link.source.records)
+    return Staged(rows, day.documents, mapping_version=link.source.mapping_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,47 +290,63 @@ def check(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Checked
     latest = max(end, at)  # a late pull of a list of changes brings what happened since
     with runtime.database.connect() as connection:
         lock(connection, "day", link.name, str(sync_date))
-        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
-        outcomes = [o for name in link.source.records for o in suites.check(RECORDS[name], tables, window_end=latest)]
-        outcomes += _volume(connection, link, sync_date, documents.num_rows)
-        origins = dict(
-            zip(
-                documents["raw_id"].to_pylist(),
-                zip(documents["stream"].to_pylist(), documents["origin_id"].to_pylist(), strict=True),
-                strict=True,
-            )
-        )
-        refusals = [
-            Refusal(
-                raw_id,
-                origins[raw_id][0],
-                origins[raw_id][1],
-                outcome.record,
-                outcome.name,
-                f"{outcome.name}: failed ({outcome.doc})",
-            )
-            for outcome in outcomes
-            for raw_id in outcome.failing
-        ]
+        day = staging.open_day(connection, link.name, sync_date, link.source.records)
+        known = unchanged.checked_before(connection, link, day)
+        outcomes, refusals = _expectations(connection, link, day, latest) if known is None else (known, [])
+        if known is None:
+            unchanged.remember_check(connection, day, outcomes)
+        outcomes += _volume(connection, link, sync_date, day.documents)
         staging.refuse(connection, link.name, sync_date, "check", refusals, run_id=run_id, at=at)
         bad = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
         for raw_id in staging.ignored_by_people(connection, bad):
             del bad[raw_id]
-        closed_by = _closed_by(outcomes, len(bad), documents.num_rows, link.quarantine_limit)
-        verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": documents.num_rows}
+        closed_by = _closed_by(outcomes, len(bad), day.documents, link.quarantine_limit)
+        verdict = {"closed_by": closed_by, "quarantined": len(bad), "documents": day.documents}
         if closed_by:
-            _tell_closed(runtime, connection, link, sync_date, verdict, fingerprint, at)
+            _tell_closed(runtime, connection, link, sync_date, verdict, day.fingerprint, at)
         gate.write(
             connection,
             link.name,
             sync_date,
-            Gate(not closed_by, fingerprint, verdict),
+            Gate(not closed_by, day.fingerprint, verdict),
             suite=link.source.mapping_version,
             run_id=run_id,
             at=at,
         )
         waiting = _likely_duplicates(runtime, connection, link, sync_date, bad, run_id, at)
-    return Checked(outcomes, not closed_by, closed_by, len(bad), documents.num_rows, waiting)
+    return Checked(outcomes, not closed_by, closed_by, len(bad), day.documents, waiting)
+
+
+def _expectations(
+    connection: Connection, link: Link, day: staging.Day, latest: datetime
+) -> tuple[list[Outcome], list[Refusal]]:
+    """The suites over a day, group by group, and the payloads that fail."""
+    parts: list[list[Outcome]] = []
+    refusals: list[Refusal] = []
+    for group in day.groups(connection, staging.clashing(connection, day) if day.is_large else ()):
+        found = [
+            o for name in link.source.records for o in suites.check(RECORDS[name], group.tables, window_end=latest)
+        ]
+        refusals += _failing(found, group.documents)
+        parts.append(found)
+    return suites.merged(parts), refusals
+
+
+def _failing(outcomes: Iterable[Outcome], documents: pa.Table) -> list[Refusal]:
+    failing = pa.array(sorted({raw_id for outcome in outcomes for raw_id in outcome.failing}), pa.int64())
+    rows = documents.filter(pc.is_in(documents["raw_id"], value_set=failing)).select(["raw_id", "stream", "origin_id"])
+    origins = {raw_id: (stream, origin) for raw_id, stream, origin in zip(*rows.to_pydict().values(), strict=True)}
+    return [
+        Refusal(
+            raw_id,
+            *origins[raw_id],
+            outcome.record,
+            outcome.name,
+            f"{outcome.name}: failed ({outcome.doc})",
+        )
+        for outcome in outcomes
+        for raw_id in outcome.failing
+    ]
 
 
 def _likely_duplicates(
@@ -408,24 +455,82 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
     with runtime.database.connect() as connection, uncollected():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
-        tables, documents, fingerprint = staging.load(connection, link.name, sync_date, link.source.records)
-        gate.require(connection, link.name, sync_date, fingerprint)
+        day = staging.open_day(connection, link.name, sync_date, link.source.records)
+        gate.require(connection, link.name, sync_date, day.fingerprint)
         target = target_of(runtime, link, link.entity, sync_date, run_id, is_adjusting=is_adjusting)
         refused = staging.refused_ids(connection, link.name, sync_date, ("staging", "check"))
+        inputs = unchanged.posted_from(connection, runtime, link, target, day.fingerprint, refused)
+        known = unchanged.posted_before(connection, link, sync_date, inputs)
+        if known is not None:
+            posting.decide(
+                connection, target, NO_FATES.empty_table()
+            )  # what a pull that broke off or an older version left undecided
+            return _remembered(connection, runtime, link, target, day, refused, known)
         stale = posting.superseded(connection, target)
-        tables = {name: without(table, set(refused) | stale) for name, table in tables.items()}
-        tables = placing.placed(connection, link.entity, link.name, tables)
-        made = booking.wanted(runtime.config, link, tables, runtime.rates(connection))
-        known = without(documents, set(refused) | stale)
-        target = paths.once(runtime.config, connection, target, made, tables, known)
-        _refuse(connection, link, sync_date, made, documents, run_id, target.at)
-        rejected = {raw_id for raw_id, _, _ in made.rejected}
-        decided = without(documents, set(refused) | stale | rejected)
-        done = append(runtime, connection, link, target, made, decided)
-        why = staging.refused_ids(connection, link.name, sync_date, ("posting",)) | refused
-        fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
+        staging.refuse(connection, link.name, sync_date, "posting", (), run_id=run_id, at=target.at)
+        apart = staging.entangled(connection, day, RULES.keys() & set(link.source.records)) if day.is_large else ()
+        is_whole = bool(paths.group(runtime.config, link.name))  # equal events are counted over the whole day
+        result = PostedDay(posting.Posted(), Counter(), Counter())
+        rates = runtime.rates(connection)
+        fates = NO_FATES.empty_table()
+        for group in day.groups(connection, apart, is_whole=is_whole):
+            posting.write_fates(connection, target, fates)
+            fates = _post_group(runtime, connection, link, target, group, refused, stale, rates, result)
         posting.decide(connection, target, fates)
-    return PostedDay(done, Counter(fates["fate"].to_pylist()), Counter(booking.sum_units(fates)))
+        done = result.posted
+        entries = done.originals + done.corrected + done.unchanged
+        return _remembered(
+            connection, runtime, link, target, day, refused, (entries, result.fates, result.units), result
+        )
+
+
+def _remembered(
+    connection: Connection,
+    runtime: Runtime,
+    link: Link,
+    target: posting.Target,
+    day: staging.Day,
+    refused: dict[int, str],
+    known: tuple[int, Mapping[str, int], Mapping[str, int]],
+    result: PostedDay | None = None,
+) -> PostedDay:
+    """Keep what the posting came to, from the books as they are now; without a `result` it is one that had nothing to do."""
+    entries, fates, units = known
+    inputs = unchanged.posted_from(connection, runtime, link, target, day.fingerprint, refused)
+    unchanged.remember_posting(connection, link, target, inputs, entries, fates, units)
+    return result or PostedDay(posting.Posted(unchanged=entries), Counter(fates), Counter(units))
+
+
+NO_FATES = pa.schema([("raw_id", pa.int64())])
+
+
+def _post_group(
+    runtime: Runtime,
+    connection: Connection,
+    link: Link,
+    target: posting.Target,
+    group: staging.Group,
+    refused: dict[int, str],
+    stale: set[int],
+    rates: Rates,
+    result: PostedDay,
+) -> pa.Table:
+    """Post some of a day's payloads and count them in; returns their fates."""
+    documents = group.documents
+    tables = {name: without(table, set(refused) | stale) for name, table in group.tables.items()}
+    tables = placing.placed(connection, link.entity, link.name, tables)
+    made = booking.wanted(runtime.config, link, tables, rates)
+    known = without(documents, set(refused) | stale)
+    target = paths.once(runtime.config, connection, target, made, tables, known)
+    _refuse(connection, link, target.sync_date, made, documents, target.run_id, target.at)
+    rejected = {raw_id for raw_id, _, _ in made.rejected}
+    decided = without(documents, set(refused) | stale | rejected)
+    result.posted.add(append(runtime, connection, link, target, made, decided))
+    why = staging.refused_ids(connection, link.name, target.sync_date, ("posting",)) | refused
+    fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
+    result.fates.update(fates["fate"].to_pylist())
+    result.units.update(booking.sum_units(fates))
+    return fates
 
 
 def target_of(
@@ -488,7 +593,7 @@ def _refuse(
         Refusal(r, streams[row[r]].as_py(), origins[row[r]].as_py(), record, "posting", reason)
         for r, record, reason in made.rejected
     ]
-    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=at)
+    staging.refuse(connection, link.name, sync_date, "posting", refusals, run_id=run_id, at=at, is_more=True)
 
 
 # the whole day ---------------------------------------------------------------------------------------------------------

@@ -119,3 +119,12 @@ def lock(connection: Connection, *names: str) -> None:
 def key_of(names: tuple[str, ...]) -> int:
     """The advisory lock's number of a name in parts."""
     return int.from_bytes(hashlib.sha256("\x1f".join(names).encode()).digest()[:8], "big", signed=True)
+
+
+def next_values(connection: Connection, sequence: str, count: int) -> list[int]:
+    """As many numbers of a sequence, in its order; not always without gaps."""
+    row = connection.execute(
+        "SELECT string_agg(n::text, ',') FROM (SELECT nextval(%s) AS n FROM generate_series(1, %s)) s",
+        (sequence, count),
+    ).fetchone()
+    return list(map(int, row[0].split(","))) if row and row[0] else []

@@ -22,7 +22,7 @@ from ledger_pipeline.model.accounts import Account
 from ledger_pipeline.model.journal import fingerprints
 from ledger_pipeline.model.months import following_month
 from ledger_pipeline.store import frames, periods
-from ledger_pipeline.store.database import Connection, lock
+from ledger_pipeline.store.database import Connection, lock, next_values
 
 Ints = npt.NDArray[np.int64]
 
@@ -324,7 +324,7 @@ def _build(
     """Reversals first, then the new entries; their lines in the same order."""
     closed = closed_months(connection, target)
     old_entries, old_lines = _reversals(connection, target, plan.reverse, closed)
-    ids = np.asarray(_reserve(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
+    ids = np.asarray(next_values(connection, "ledger.entry_id_seq", len(plan.reverse) + len(plan.new)), np.int64)
     old_ids, new_ids = ids[: len(plan.reverse)], ids[len(plan.reverse) :]
     old_entries = old_entries.set_column(0, "entry_id", pa.array(old_ids))
     old_lines = old_lines.set_column(0, "entry_id", pa.array(np.repeat(old_ids, old_entries["line_count"].to_numpy())))
@@ -366,12 +366,6 @@ def _build(
 
 def _same(value: str, size: int) -> pa.Array:
     return pa.array([value] * size, pa.string())
-
-
-def _reserve(connection: Connection, sequence: str, count: int) -> list[int]:
-    return [
-        int(row[0]) for row in connection.execute("SELECT nextval(%s) FROM generate_series(1, %s)", (sequence, count))
-    ]
 
 
 def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[bytes]:
@@ -497,7 +491,7 @@ def _entry_schema() -> pa.Schema:
 
 
 def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table) -> int:
-    batch_id = _reserve(connection, "ledger.batch_id_seq", 1)[0]
+    batch_id = next_values(connection, "ledger.batch_id_seq", 1)[0]
     frames.write(
         connection,
         "ledger",
@@ -545,12 +539,18 @@ def decide(connection: Connection, target: Target, fates: pa.Table) -> None:
     `fates`: raw_id, stream, source_id, fate, reason, units, control_amount, control_currency, version_at, and sync_date where it isn't the
     target's.
     """
-    if fates.num_rows:
-        _write_fates(connection, target, fates)
+    write_fates(connection, target, fates)
     _decide_the_rest(connection, target)
+    connection.execute(
+        "INSERT INTO ops.decided (connection, number) VALUES (%s, 1) ON CONFLICT (connection) DO UPDATE SET number = decided.number + 1",
+        (target.connection,),
+    )
 
 
-def _write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:
+def write_fates(connection: Connection, target: Target, fates: pa.Table) -> None:
+    """As `decide`, for some of a day's payloads, when others follow."""
+    if not fates.num_rows:
+        return
     connection.execute("CREATE TEMP TABLE decided (LIKE ops.fate) ON COMMIT DROP")
     size = fates.num_rows
     full = fates
@@ -687,7 +687,7 @@ def move(connection: Connection, target: Target, moves: Sequence[Move]) -> Poste
     closed = closed_months(connection, target)
     old_entries, old_lines = _reversals(connection, target, ids, closed)
     new_entries, new_lines = _replaced(target, old_entries, old_lines, [wanted[id_] for id_ in ids], closed)
-    numbers = np.asarray(_reserve(connection, "ledger.entry_id_seq", 2 * len(ids)), np.int64)
+    numbers = np.asarray(next_values(connection, "ledger.entry_id_seq", 2 * len(ids)), np.int64)
     counts = old_entries["line_count"].to_numpy()
     entries = pa.concat_tables([old_entries, new_entries]).set_column(0, "entry_id", pa.array(numbers))
     lines = pa.concat_tables([old_lines, new_lines])
