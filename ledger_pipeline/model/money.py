@@ -128,8 +128,17 @@ def _texts_to_minor(
     return values, is_valid, errors
 
 
+_LONGEST = 38
+"""Characters of a decimal text that Arrow is trusted with."""
+
+
 def _cast(texts: pa.StringArray, digits: int) -> Int64s | None:
-    """Decimal text → decimal128(38, digits) → its unscaled integer, or None when any of them doesn't fit exactly."""
+    """Decimal text → decimal128(38, digits) → its unscaled integer, or None when any of them doesn't fit exactly.
+
+    Longer texts aren't given to Arrow: of some it drops the digits behind the fortieth without a word.
+    """
+    if len(texts) and (pc.max(pc.binary_length(texts)).as_py() or 0) > _LONGEST:
+        return None
     try:
         decimals = pc.cast(texts, pa.decimal128(38, digits))
     except pa.ArrowInvalid:

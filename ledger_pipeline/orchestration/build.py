@@ -33,7 +33,7 @@ def build_defs(config_path: Path | None = None) -> dg.Definitions:
     made = [assets.of_connection(runtime.config, name, partitions) for name in jobs.enabled(runtime.config)]
     nightly, books_job = jobs.jobs(runtime.config)
     changed, deliveries = webhooks.jobs(runtime.config), events.jobs(runtime.config)
-    looks = health.job()
+    looks = health.job(runtime.config)
     months, at_month_end = periods.months(runtime.config), month_end.job(runtime.config)
     return dg.Definitions(
         assets=[

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.orchestration import engines
 from ledger_pipeline.orchestration.changed import WARM
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.webhooks import UNDER_WAY
@@ -29,7 +30,9 @@ def jobs(config: LedgerConfig) -> list[dg.JobDefinition]:
             context.log.info("%s: %d %s", endpoint, count, outcome)
 
     @dg.job(
-        name=JOB, executor_def=dg.in_process_executor, description="Delivers events to the endpoints of ledger.yaml."
+        name=JOB,
+        executor_def=engines.executor(config.execution),
+        description="Delivers events to the endpoints of ledger.yaml.",
     )
     def deliver_events() -> None:
         deliver_due_events()

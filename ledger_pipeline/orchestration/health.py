@@ -9,7 +9,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.operations import health as work
 from ledger_pipeline.operations.delivery import raise_alerts
-from ledger_pipeline.orchestration import metadata, policies
+from ledger_pipeline.orchestration import engines, metadata, policies
 from ledger_pipeline.orchestration.assets import OWNERS
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
@@ -85,13 +85,13 @@ def _chart(history: list[tuple[datetime, str, table.State]]) -> str:
     return f"![{title}]({charts.data_uri(charts.line_chart(labels, series, title=title))})"
 
 
-def job() -> Any:
+def job(config: LedgerConfig) -> Any:
     """The asset alone."""
     return dg.define_asset_job(
         "health",
         dg.AssetSelection.assets(KEY),
         description="A look at every connection, the database, the disk, the daemons and the queue.",
-        executor_def=dg.in_process_executor,
+        executor_def=engines.executor(config.execution),
     )
 
 

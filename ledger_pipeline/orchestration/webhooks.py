@@ -15,6 +15,7 @@ import dagster as dg
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import LedgerConfig
+from ledger_pipeline.orchestration import engines
 from ledger_pipeline.orchestration.assets import ledger_key, raw_key, staging_key
 from ledger_pipeline.orchestration.changed import SINCE, THROUGH, WARM, WEBHOOK
 from ledger_pipeline.orchestration.jobs import AssetJob, receiving
@@ -52,7 +53,7 @@ def jobs(config: LedgerConfig) -> list[AssetJob]:
             "changed",
             dg.AssetSelection.groups(*names),
             description="What webhooks say has changed: pulled, staged, checked and posted, asked for by the sensor.",
-            executor_def=dg.in_process_executor,
+            executor_def=engines.executor(config.execution),
         )
     ]
 

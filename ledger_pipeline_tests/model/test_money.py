@@ -126,6 +126,11 @@ def test_an_amount_beyond_int64_is_refused(text: str) -> None:
     assert to_minor("92233720368547758.07", "USD") == 2**63 - 1
 
 
+def test_a_digit_behind_forty_zeros_is_not_lost_in_a_column() -> None:
+    _, is_valid, errors = column_to_minor([f"0.{'0' * 40}1"], ["USD"])
+    assert (is_valid.tolist(), list(errors)) == ([False], [0])
+
+
 @given(
     st.lists(
         st.tuples(st.none() | AMOUNT_TEXTS, st.none() | st.sampled_from(["USD", "JPY", "KWD", "CLF", "xyz"])),

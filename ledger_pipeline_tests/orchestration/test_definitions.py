@@ -124,7 +124,8 @@ def test_what_watches_runs_by_itself_and_what_asks_for_runs_as_the_schedule_does
         if isinstance(sensor, dg.SensorDefinition)
     }
     watching = dict.fromkeys(
-        ("failed_runs", "stuck_runs", "failed_ticks", "alert_delivery", "books_after_the_night"), "RUNNING"
+        ("failed_runs", "stuck_runs", "failed_ticks", "alert_delivery", "books_after_the_night", "changed_by_webhooks"),
+        "RUNNING",
     )
     assert found == watching | {"missed_nights": "STOPPED", "stale_assets": "STOPPED"}
     assert defs.get_schedule_def("health").cron_schedule == "*/15 * * * *"

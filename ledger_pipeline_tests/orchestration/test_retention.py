@@ -54,7 +54,7 @@ def test_old_runs_are_shortened_and_everything_that_counts_stays(
         assert sum(batches) == number > 40
         assert max(batches) == 20
         assert told(instance, runs) == before
-        assert before["partitions"] == {DAY}
+        assert DAY in before["partitions"]
         kept = types(instance, runs[0])
         assert not set(kept) & {"message", *retention.STEPS}
         assert kept == {name: n for name, n in started.items() if name not in ("message", *retention.STEPS)}

@@ -15,6 +15,7 @@ import pytest
 from ledger_pipeline.checks import suites
 from ledger_pipeline.config import AccountConfig
 from ledger_pipeline.orchestration import booking, quarantine, steps, unchanged
+from ledger_pipeline.orchestration.runtime import Link
 from ledger_pipeline.store import rates, staging
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.fakes import DAY, FakeCompany, FakeOptions, order
@@ -86,15 +87,19 @@ def test_a_third_rerun_computes_nothing_either(company: FakeCompany, computed: C
 ALL, STAGING, POSTING = {"stage", "check", "post"}, {"stage"}, {"post"}
 
 
+def _relink(company: FakeCompany, link: Link) -> None:
+    company.runtime._links["shop"] = company.runtime._links["shop"][0], link
+
+
 def _option(company: FakeCompany) -> None:
     link = company.runtime.link("shop")
-    company.runtime._links["shop"] = replace(link, options=FakeOptions(key="other"))
+    _relink(company, replace(link, options=FakeOptions(key="other")))
 
 
 def _mapping(company: FakeCompany) -> None:
     link = company.runtime.link("shop")
     source = replace(link.source, mappings=tuple(replace(m, version=2) for m in link.source.mappings))
-    company.runtime._links["shop"] = replace(link, source=source)
+    _relink(company, replace(link, source=source))
 
 
 def _chart(company: FakeCompany) -> None:
@@ -236,7 +241,7 @@ def test_a_large_day_comes_to_the_same_in_groups(
     if is_large:
         monkeypatch.setattr(steps, "STAGING_CHUNK", 2)
         monkeypatch.setattr(staging, "GROUP", 2)
-    company.runtime._links["shop"] = replace(company.runtime.link("shop"), quarantine_limit=0.9)
+    _relink(company, replace(company.runtime.link("shop"), quarantine_limit=0.9))
     groups = []
     for day, orders in ((DAY, LARGE), (NEXT, MOVED)):
         company.run(*orders, day=day)

@@ -40,6 +40,7 @@ CANARY = re.compile("|".join(map(re.escape, [*PERSONAL, *SECRETS.values()])), re
 DECLARED = {
     "raw.record.payload": "what the source sent, exactly; it is the evidence",
     "raw.file.content": "a delivered file, exactly",
+    "staging.packed.columns": "the staged columns of this list once more, as Arrow",
     "staging.bank_transaction.description": "the bank's words, by which a line is categorised and matched",
     "staging.bank_transaction.reference": "the payer's reference, by which a line is matched",
     "staging.processor_transaction.description": "the processor's words, which a person sees beside an open item",
@@ -49,6 +50,7 @@ DECLARED = {
 
 CONFIG = """\
 environment: sandbox
+retries: {{max_retries: 0}}
 database_url: {database}
 data_folder: {folder}/data
 entities:

@@ -26,8 +26,6 @@ from ledger_pipeline.webhooks.receiver import Limits
 from ledger_pipeline_tests.conftest import SandboxCompany
 from ledger_pipeline_tests.webhooks.serve import Serving, receiving, signed, write_config
 
-NOW = datetime.now(UTC)
-
 
 def stripe_event(id_: str = "evt_1", **more: object) -> bytes:
     made = {"id": id_, "type": "charge.succeeded", "created": int(time.time()), "data": {"object": {"id": "ch_1"}}}
@@ -239,9 +237,10 @@ def test_plaids_key_is_asked_for_once_and_unknown_ones_are_refused(
     config = write_config(tmp_path, plaid=f"{sandbox.url}/plaid_us")
     body = b'{"webhook_type": "TRANSACTIONS", "webhook_code": "SYNC_UPDATES_AVAILABLE", "item_id": "i"}'
     with receiving(config, database) as serving:
-        first = signed("plaid_us", body, at=NOW)
+        now = datetime.now(UTC)
+        first = signed("plaid_us", body, at=now)
         assert [post(serving, "plaid_us", body, first).json()["status"] for _ in range(2)] == ["stored", "known"]
-        later = signed("plaid_us", body, at=NOW + timedelta(seconds=1))
+        later = signed("plaid_us", body, at=now + timedelta(seconds=1))
         assert post(serving, "plaid_us", body, later).json()["status"] == "stored", (
             "the same words at another time are news"
         )
