@@ -154,7 +154,7 @@ def test_what_cannot_be_booked_is_quarantined_by_name_and_the_rest_goes_on(ledge
     )  # fmt: skip
     ledgers.deliver("payroll", 2, *(row.replace("-3500.00,", "-3499.00,") for row in PAY), *(
         row.replace("PR-2026-10", "PR-B").replace(",3500.00", ",3400.00") for row in PAY
-    ), "PR-C,2026-10-07,BONUS,,1.00,0")  # fmt: skip
+    ), "PR-C,2026-10-07,B99,,1.00,0")  # fmt: skip
     assert ledgers.rows(
         "SELECT source_id, stage, reason FROM ops.quarantine ORDER BY connection, source_id"
     ) == [
@@ -165,6 +165,6 @@ def test_what_cannot_be_booked_is_quarantined_by_name_and_the_rest_goes_on(ledge
         ("E", "staging", "line 6: Due: 'soon' is no date as iso"),
         ("PR-2026-10", "staging", "line 2: the rows add up to 1.00 EUR, not to zero"),
         ("PR-B", "staging", "line 8: Net is 3400.00 EUR, the rows on wages_payable add up to 3500.00 EUR"),
-        ("PR-C", "staging", "line 14: 'BONUS' stands in no `roles`, and there is no default_role"),
+        ("PR-C", "staging", "line 14: 'B99' stands in no `roles`, and there is no default_role"),
     ]  # fmt: skip
     assert ledgers.balances() == {"accounts_receivable": 5_00, "sales": -5_00}

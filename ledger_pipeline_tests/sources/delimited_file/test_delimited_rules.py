@@ -305,6 +305,11 @@ def test_a_bank_that_states_money_out_as_positive(puller: Any, tmp_path: Path) -
         ({"record": "order"}, "does not match any of the expected tags"),
         ({"colums": {}}, "Extra inputs are not permitted"),
         (
+            {"record": "invoice", "columns": {"issued_on": "at", "amount": "price", "tax": "qty"}},
+            "columns.tax needs columns.jurisdiction",
+        ),
+        ({"record": "pay_run", "columns": {"paid_on": "at", "amount": "price"}}, "Field required"),
+        (
             {"columns": {"occurred_at": {"column": "at", "format": "%d"}, "unit_price": "p", "gateway": "g"}},
             "needs a time_zone",
         ),
