@@ -165,6 +165,6 @@ def test_what_cannot_be_booked_is_quarantined_by_name_and_the_rest_goes_on(ledge
         ("E", "staging", "line 6: Due: 'soon' is no date as iso"),
         ("PR-2026-10", "staging", "line 2: the rows add up to 1.00 EUR, not to zero"),
         ("PR-B", "staging", "line 8: Net is 3400.00 EUR, the rows on wages_payable add up to 3500.00 EUR"),
-        ("PR-C", "staging", "line 14: 'B99' stands in no `roles`, and there is no default_role"),
+        ("PR-C", "staging", "line 14: '***' stands in no `roles`, and there is no default_role"),
     ]  # fmt: skip
     assert ledgers.balances() == {"accounts_receivable": 5_00, "sales": -5_00}
