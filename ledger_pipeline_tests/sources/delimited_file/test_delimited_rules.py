@@ -434,8 +434,8 @@ def test_the_sandbox_companys_takings_are_posted_on_their_days(puller: Any, tmp_
 
 def test_the_pages_examples_of_documents_are_maps() -> None:
     page = (Path(__file__).parents[3] / "docs" / "delimited-files.md").read_text()
-    (block,) = [part for part in page.split("```yaml\n")[1:] if "record: invoice" in part]
-    connections = yaml.safe_load(block.partition("```")[0])
+    blocks = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
+    (connections,) = [yaml.safe_load(block) for block in blocks if "record: invoice" in block]
     maps = [
         SOURCE.options.model_validate({key: value for key, value in one.items() if key not in ("entity", "source")})
         for one in connections.values()
