@@ -66,6 +66,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "role": "payout_in_transit",
     },
     "bank_balance": {"account_id": "a1", "stated_on": DAY, "kind": "closing", "currency": "USD"},
+    "invoice": {"number": "INV-1", "issued_on": DAY, "state": "posted", "currency": "USD"},
+    "invoice_line": {"role": "sales", "currency": "USD"},
+    "invoice_tax": {"jurisdiction": "US-NY", "currency": "USD", "role": "sales_tax_payable:US-NY"},
+    "bill": {"number": "B-1", "issued_on": DAY, "state": "posted", "currency": "USD"},
+    "bill_line": {"role": "rent", "currency": "USD"},
+    "bill_tax": {"currency": "USD", "role": "input_tax"},
+    "pay_run": {"paid_on": DAY, "state": "posted", "currency": "USD", "gross_minor": 0, "net_minor": 0},
+    "pay_run_line": {"role": "wages", "currency": "USD"},
     "party": {"kind": "customer"},
 }
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.model.money import DIGITS
-from ledger_pipeline.model.records import RECORDS, Record
+from ledger_pipeline.model.records import RECORDS, Record, Total
 
 EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - compared as a day
 
@@ -225,7 +225,7 @@ def prepare(record: Record, tables: Mapping[str, pa.Table], *, window_end: datet
     if record.date_field:
         columns["is_in_window"] = _is_in_window(table[record.date_field], window_end)
     for total in record.totals:
-        columns[total.name] = _sum_of(total.terms, record, tables)
+        columns[total.name] = _sum_of(total, record, tables)
     if record.parent:
         columns["has_parent"] = pa.array(np.isin(_keys(table), _keys(tables[record.parent])))
     prepared = pa.table(columns)
@@ -281,19 +281,20 @@ def _is_in_window(column: pa.ChunkedArray, window_end: datetime) -> pa.ChunkedAr
     )
 
 
-def _sum_of(terms: tuple[tuple[str, str, int], ...], record: Record, tables: Mapping[str, pa.Table]) -> pa.Array:
+def _sum_of(declared: Total, record: Record, tables: Mapping[str, pa.Table]) -> pa.Array:
     head = tables[record.name]
     total = np.zeros(head.num_rows, np.int64)
     order: np.ndarray[Any, Any] | None = None
-    for name, column, sign in terms:
-        values = np.asarray(pc.fill_null(tables[name][column], 0).to_numpy(), np.int64)
+    for name, column, sign in declared.terms:
+        part = _of_role(tables[name], declared.role) if declared.role and name != record.name else tables[name]
+        values = np.asarray(pc.fill_null(part[column], 0).to_numpy(), np.int64)
         if name == record.name:
             total += sign * values
             continue
         if order is None:
             order = _keys(head)
             rank = np.argsort(order)
-        keys = _keys(tables[name])
+        keys = _keys(part)
         if not len(keys):
             continue
         at = np.clip(np.searchsorted(order, keys, sorter=rank), 0, len(order) - 1)
@@ -301,6 +302,11 @@ def _sum_of(terms: tuple[tuple[str, str, int], ...], record: Record, tables: Map
         is_hit = order[rows] == keys
         np.add.at(total, rows[is_hit], sign * values[is_hit])
     return pa.array(total)
+
+
+def _of_role(part: pa.Table, role: str) -> pa.Table:
+    """The rows of a role, whatever its parameter."""
+    return part.filter(pc.or_(pc.equal(part["role"], role), pc.starts_with(part["role"], f"{role}:")))
 
 
 def _outcome(record: Record, frame: Any, result: Any) -> Outcome:

@@ -49,12 +49,13 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A check that a stated amount is the sum of its parts: each term is (record, column, sign)."""
+    """A check that a stated amount is the sum of its parts: each term is (record, column, sign). `role`: only parts that are booked to it."""
 
     name: str
     equals: str
     terms: tuple[tuple[str, str, int], ...]
     doc: str
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +419,133 @@ BANK_BALANCE = Record(
     ),
     money=(("amount_minor", "currency"),),
 )
+
+
+def _document(record: str, party: Field) -> tuple[Field, ...]:
+    return (
+        Field("number", "text", f"The {record}'s number, as a payment's text names it."),
+        Field("issued_on", "date", f"The {record}'s date."),
+        Field("due_on", "date", "When it is to be paid.", is_required=False),
+        Field("state", "text", "posted is posted.", one_of=("posted", "draft", "void")),
+        party,
+        Field("reduces", "text", f"Of a credit note: the number of the {record} that it reduces.", is_required=False),
+        _CURRENCY,
+        Field("total_minor", "minor", "Tax included; a credit note is negative."),
+    )
+
+
+def _lines_and_taxes(record: str) -> Total:
+    terms = ((f"{record}_line", "net_minor", 1), (f"{record}_tax", "amount_minor", 1))
+    return Total("parts_minor", "total_minor", terms, "lines + taxes = total")
+
+
+INVOICE = Record(
+    "invoice",
+    "What a customer is billed; a credit note is one with a negative total.",
+    _document(
+        "invoice",
+        Field("customer_id", "text", "The customer's id at the source; no name or address.", is_required=False),
+    ),
+    date_field="issued_on",
+    totals=(_lines_and_taxes("invoice"),),
+    money=(("total_minor", "currency"),),
+    identity=("number", "currency"),
+    agrees=("total_minor",),
+)
+INVOICE_LINE = Record(
+    "invoice_line",
+    "What an invoice is for.",
+    (
+        Field("role", "text", "sales, deferred_revenue, shipping_income…"),
+        _CURRENCY,
+        Field("net_minor", "minor", "Without tax."),
+    ),
+    parent="invoice",
+)
+INVOICE_TAX = Record(
+    "invoice_tax",
+    "A tax on an invoice.",
+    (
+        Field("jurisdiction", "text", "Who it is owed to (US-NY, GB)."),
+        _CURRENCY,
+        Field("amount_minor", "minor", "The tax."),
+        Field("role", "text", "sales_tax_payable:{jurisdiction}."),
+    ),
+    parent="invoice",
+)
+BILL = Record(
+    "bill",
+    "What a supplier bills; a credit note is one with a negative total.",
+    _document(
+        "bill", Field("supplier_id", "text", "The supplier's id at the source; no name or address.", is_required=False)
+    ),
+    date_field="issued_on",
+    totals=(_lines_and_taxes("bill"),),
+    money=(("total_minor", "currency"),),
+    identity=("supplier_id", "number", "currency"),
+    agrees=("total_minor",),
+)
+BILL_LINE = Record(
+    "bill_line",
+    "What a bill is for.",
+    (
+        Field("role", "text", "An expense, goods_received_not_invoiced, prepaid…"),
+        _CURRENCY,
+        Field("net_minor", "minor", "Without tax that is reclaimed."),
+    ),
+    parent="bill",
+)
+BILL_TAX = Record(
+    "bill_tax",
+    "A tax on a bill that is reclaimed.",
+    (
+        _CURRENCY,
+        Field("amount_minor", "minor", "The tax."),
+        Field("role", "text", "input_tax."),
+    ),
+    parent="bill",
+)
+PAY_RUN = Record(
+    "pay_run",
+    "What a payroll comes to, by account; it says nothing of a single employee.",
+    (
+        Field("paid_on", "date", "When the employees are paid."),
+        Field("state", "text", "posted is posted.", one_of=("posted", "draft", "void")),
+        _CURRENCY,
+        Field("gross_minor", "minor", "Gross pay."),
+        Field("net_minor", "minor", "What the employees get; it stands on wages_payable until the bank shows it."),
+    ),
+    date_field="paid_on",
+    totals=(
+        Total(
+            "balanced_minor",
+            "gross_minor",
+            (("pay_run", "gross_minor", 1), ("pay_run_line", "amount_minor", 1)),
+            "lines sum to zero",
+        ),
+        Total(
+            "payable_minor",
+            "net_minor",
+            (("pay_run_line", "amount_minor", -1),),
+            "credits on wages_payable = net",
+            role="wages_payable",
+        ),
+    ),
+    money=(("gross_minor", "currency"), ("net_minor", "currency")),
+    identity=("paid_on", "currency", "gross_minor"),
+    agrees=("net_minor",),
+)
+PAY_RUN_LINE = Record(
+    "pay_run_line",
+    "What a pay run moves on one account.",
+    (
+        Field("role", "text", "wages, employer_payroll_tax, wages_payable, payroll_tax_withheld…"),
+        Field("department", "text", "Whose cost it is.", is_required=False),
+        _CURRENCY,
+        Field("amount_minor", "minor", "Debit positive."),
+    ),
+    parent="pay_run",
+)
 PARTY = Record(
     "party",
     "A customer or supplier, by id only: no personal data is staged.",
@@ -444,6 +572,14 @@ RECORDS: dict[str, Record] = {
         DISPUTE,
         BANK_TRANSACTION,
         BANK_BALANCE,
+        INVOICE,
+        INVOICE_LINE,
+        INVOICE_TAX,
+        BILL,
+        BILL_LINE,
+        BILL_TAX,
+        PAY_RUN,
+        PAY_RUN_LINE,
         PARTY,
     )
 }

@@ -235,6 +235,8 @@ _WANTED: Mapping[str, tuple[str, ...]] = {
     "refund": ("order_id",),
     "processor_transaction": ("kind", "processor", "order_id", "source_object_id", "description", "fee_minor"),
     "bank_transaction": ("description", "reference", "bank_role"),
+    "invoice": ("number", "due_on", "reduces"),
+    "bill": ("number", "due_on", "reduces", "supplier_id"),
 }
 """Columns of the staged records that say what they belong to."""
 _Row = tuple[Any, ...]
@@ -330,6 +332,14 @@ def _with_facts(
             references=(behind,) if is_payout and behind else (), text="" if is_payout else facts["description"] or "",
             fee_minor=facts["fee_minor"],
         )  # fmt: skip
+    if one.record in ("invoice", "bill"):
+        is_due = one.role.partition(":")[0] in DUE_ROLES
+        whose = f"{one.record}:{one.connection}/{facts.get('supplier_id') or ''}"
+        return replace(
+            one, day=(facts.get("due_on") if is_due else None) or day,
+            keys=tuple(f"{whose}/{number}" for number in (known("reduces") or known("number"))),
+            references=tuple(dict.fromkeys((*known("number", "reduces"), one.source_id))),
+        )  # fmt: skip
     if one.record in _WANTED or one.connection.startswith("books:"):
         return replace(one, day=day)
-    return replace(one, day=day, references=(one.source_id,))  # a bill, a pay run: the bank's text may name its id
+    return replace(one, day=day, references=(one.source_id,))  # a pay run: the bank's text may name its id

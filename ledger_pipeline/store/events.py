@@ -97,7 +97,10 @@ def settled(
     at: datetime,
     match_id: int | None = None,
 ) -> None:
-    """For what a run matched on the type's role (or for one accepted match), where it comes to zero with a bank line or a charge in it."""
+    """For what a run matched on the type's role (or for one accepted match), where it comes to zero with a bank line or a charge in it.
+
+    An invoice is paid where something that a customer owes is in it: a sale or an invoice. A credit note that is paid out is none.
+    """
     if not endpoints:
         return
     connection.execute(
@@ -117,6 +120,7 @@ def settled(
                   OR %(match)s::bigint IS NULL AND EXISTS (SELECT 1 FROM recon.member n WHERE n.match_id = l.match_id AND n.run_id = %(run)s))
            GROUP BY l.match_id, l.entity, l.role, l.currency, l.kind, l.decided_by
           HAVING sum(m.amount_minor) = 0 AND bool_or(m.record IN ('bank_transaction', 'processor_transaction'))
+             AND (%(type)s <> 'invoice.paid' OR bool_or(m.record IN ('sale', 'invoice') AND m.amount_minor > 0))
            ORDER BY l.match_id
           RETURNING event_no, subject)
         {_TO_OUTBOX}

@@ -8,7 +8,7 @@ import psycopg
 
 from ledger_pipeline.store.database import Database
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision that this code needs; a test holds it against the newest migration."""
 
 

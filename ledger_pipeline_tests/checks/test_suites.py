@@ -32,6 +32,17 @@ def sound() -> dict[str, list[dict[str, Any]]]:
             row("processor_transaction", n, f"t{n}", amount_minor=100, fee_minor=3) for n in (GOOD, BAD)
         ],
         "bank_transaction": [row("bank_transaction", n, f"b{n}", amount_minor=5) for n in (GOOD, BAD)],
+        "pay_run": [row("pay_run", n, f"p{n}", gross_minor=9, net_minor=7) for n in (GOOD, BAD)],
+        "pay_run_line": [
+            row("pay_run_line", n, f"p{n}", amount_minor=amount, role=role)
+            for n in (GOOD, BAD)
+            for role, amount in (
+                ("wages", 9),
+                ("wages_payable", -4),
+                ("wages_payable:uk", -3),
+                ("payroll_tax_withheld", -2),
+            )
+        ],
     }
 
 
@@ -72,6 +83,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sale_tender", "settled_minor is at least 0", {"settled_minor": -1}),
     ("processor_transaction", "kind is known", {"kind": "gift"}),
     ("processor_transaction", "net_minor is the sum of its parts (amount − fee = net)", {"net_minor": 96}),
+    ("pay_run", "net_minor is the sum of its parts (credits on wages_payable = net)", {"net_minor": 8}),
     ("bank_transaction", "state is known", {"state": "maybe"}),
     ("bank_transaction", "booked_on lies inside the window", {"booked_on": date(2030, 1, 1)}),
 ]

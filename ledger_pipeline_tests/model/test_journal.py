@@ -146,12 +146,14 @@ IGNORED = [
     ("dispute", "state", "lost_undated", "lost; booked from the event that dates it"),
     ("bank_transaction", "state", "pending", "pending"),
     ("bank_transaction", "state", "removed", "removed"),
+    *((record, "state", state, state) for record in ("invoice", "bill", "pay_run") for state in ("draft", "void")),
 ]
 
 
 @pytest.mark.parametrize(("record", "column", "value", "reason"), IGNORED)
 def test_what_is_not_posted_says_why(record: str, column: str, value: str, reason: str) -> None:
-    amount = "total_minor" if record in ("sale", "refund") else "amount_minor"
+    amounts = {"pay_run": "net_minor", "bank_transaction": "amount_minor", "dispute": "amount_minor"}
+    amount = "amount_minor" if record == "processor_transaction" else amounts.get(record, "total_minor")
     made = post(record, **{record: [row(record, **{amount: 700, column: value})]})
     assert refused(made.ignored) == [(1, reason)]
     assert made.entries.num_rows == made.lines.num_rows == made.rejected.num_rows == 0
@@ -159,6 +161,7 @@ def test_what_is_not_posted_says_why(record: str, column: str, value: str, reaso
 
 def test_every_state_that_has_no_entry_has_a_reason() -> None:
     posted = {"sale": {"captured"}, "refund": {"refunded"}, "dispute": {"lost"}, "bank_transaction": {"booked"}}
+    posted |= {record: {"posted"} for record in ("invoice", "bill", "pay_run")}
     for record, states in posted.items():
         told = {value for name, _, value, _ in IGNORED if name == record}
         assert told | states == set(RECORDS[record].field("state").one_of)
@@ -225,6 +228,60 @@ OTHER_CASES: list[tuple[str, dict[str, Any], Lines]] = [
         "bank_transaction",
         {"bank_transaction": [row("bank_transaction", amount_minor=-900, role="rent")]},
         usd(rent=900, bank__a1=-900),
+    ),
+    (
+        "invoice",  # half of it is a service still to be given
+        {
+            "invoice": [row("invoice", total_minor=11900)],
+            "invoice_line": [
+                row("invoice_line", net_minor=5000),
+                row("invoice_line", net_minor=5000, role="deferred_revenue"),
+            ],
+            "invoice_tax": [row("invoice_tax", amount_minor=1900, role="sales_tax_payable:DE")],
+        },
+        usd(accounts_receivable=11900, sales=-5000, deferred_revenue=-5000)
+        | {("sales_tax_payable:DE", "USD"): (-1900, -1900)},
+    ),
+    (
+        "invoice",  # a credit note
+        {"invoice": [row("invoice", total_minor=-700)], "invoice_line": [row("invoice_line", net_minor=-700)]},
+        usd(accounts_receivable=-700, sales=700),
+    ),
+    (
+        "bill",
+        {
+            "bill": [row("bill", total_minor=11900)],
+            "bill_line": [
+                row("bill_line", net_minor=4000),
+                row("bill_line", net_minor=6000, role="goods_received_not_invoiced"),
+            ],
+            "bill_tax": [row("bill_tax", amount_minor=1900)],
+        },
+        usd(rent=4000, goods_received_not_invoiced=6000, input_tax=1900, accounts_payable=-11900),
+    ),
+    (
+        "pay_run",
+        {
+            "pay_run": [row("pay_run", gross_minor=5000, net_minor=3500)],
+            "pay_run_line": [
+                row("pay_run_line", amount_minor=amount, role=role)
+                for role, amount in (
+                    ("wages", 3000),
+                    ("wages", 2000),
+                    ("wages_payable", -3500),
+                    ("payroll_tax_withheld", -1500),
+                    ("employer_payroll_tax", 900),
+                    ("employer_payroll_tax_payable", -900),
+                )
+            ],
+        },
+        usd(
+            wages=5000,
+            wages_payable=-3500,
+            payroll_tax_withheld=-1500,
+            employer_payroll_tax=900,
+            employer_payroll_tax_payable=-900,
+        ),
     ),
 ]
 

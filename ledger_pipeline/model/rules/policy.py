@@ -98,8 +98,43 @@ BANK_TRANSACTION = Rule(
         Ignore(When("state", ("removed",)), "removed"),
     ),
 )
+_NOT_POSTED = (Ignore(When("state", ("draft",)), "draft"), Ignore(When("state", ("void",)), "void"))
+
+INVOICE = Rule(
+    "invoice",
+    record="invoice",
+    version=1,
+    doc="Dr what the customer owes; Cr income or what is still to be delivered by line, and taxes. A credit note is the reverse.",
+    posts=(
+        Post("debit", "accounts_receivable", "total_minor"),
+        Post("credit", "{role}", "net_minor", each="invoice_line"),
+        Post("credit", "{role}", "amount_minor", each="invoice_tax"),
+    ),
+    ignores=_NOT_POSTED,
+)
+BILL = Rule(
+    "bill",
+    record="bill",
+    version=1,
+    doc="Dr expenses by line and the tax that is reclaimed; Cr what the supplier is owed. A credit note is the reverse.",
+    posts=(
+        Post("debit", "{role}", "net_minor", each="bill_line"),
+        Post("debit", "{role}", "amount_minor", each="bill_tax"),
+        Post("credit", "accounts_payable", "total_minor"),
+    ),
+    ignores=_NOT_POSTED,
+)
+PAY_RUN = Rule(
+    "pay_run",
+    record="pay_run",
+    version=1,
+    doc="Dr wages and the employer's part; Cr what is owed to employees, tax offices and funds, line by line.",
+    posts=(Post("debit", "{role}", "amount_minor", each="pay_run_line"),),
+    ignores=_NOT_POSTED,
+)
 
 RULES: dict[str, Rule] = {
-    rule.record: rule for rule in (SALE, REFUND, PROCESSOR_TRANSACTION, DISPUTE, BANK_TRANSACTION)
+    rule.record: rule
+    for rule in (SALE, REFUND, PROCESSOR_TRANSACTION, DISPUTE, BANK_TRANSACTION, INVOICE, BILL, PAY_RUN)
 }
 """By record. A record without a rule (payout, bank_balance, party) is a reference."""

@@ -1,12 +1,11 @@
-"""The rows of a group as sale, refund or bank line, by the map that ledger.yaml declares; nothing is rounded."""
+"""The rows of a group as sale or refund, or a row as bank line, by the map that ledger.yaml declares; nothing is rounded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -15,7 +14,22 @@ from ledger_pipeline.connect.banking import own_account, own_account_role, role_
 from ledger_pipeline.connect.convert import UTC_TIME, constant, currency, date_iso, decimal_text_to_minor, each, text
 from ledger_pipeline.connect.mapping import Column, Converter, Field, Mapping, Report, Where
 from ledger_pipeline.model.money import MoneyError, to_minor
+from ledger_pipeline.sources.delimited_file.columns import (
+    CURRENCY,
+    ID,
+    NEVER,
+    PART_ID,
+    STREAM,
+    Target,
+    agreed,
+    grouped,
+    is_a,
+    only,
+    path_of,
+)
+from ledger_pipeline.sources.delimited_file.documents import EXAMPLES, document_mappings
 from ledger_pipeline.sources.delimited_file.options import (
+    BankMap,
     Cell,
     DelimitedFileOptions,
     Moment,
@@ -24,39 +38,13 @@ from ledger_pipeline.sources.delimited_file.options import (
     SaleMap,
     number,
 )
-from ledger_pipeline.sources.delimited_file.table import key_of
-
-STREAM = "records"
 
 
 def mappings_for(options: DelimitedFileOptions) -> tuple[Mapping, ...]:
     """The mapping of one connection."""
-    return sale_mappings(options.map) if isinstance(options.map, SaleMap) else BANK
-
-
-# what a document is ------------------------------------------------------------
-
-
-def _identified(columns: Sequence[Column], report: Report) -> pa.Array:
-    for row, fault in enumerate(columns[1]):
-        if fault is not None:
-            report.error(row, fault, argument=1)
-    return pa.array(columns[0], pa.string())
-
-
-IDENTIFIED = Converter(
-    "id, unless it is refused", ("str", "str"), _identified, "A group or file that can't be used is an error."
-)
-ID = Field("source_id", ("source_id?", "fault?"), IDENTIFIED)
-PART_ID = Field("source_id", ("^.source_id?",), text)
-CURRENCY = "control.currency?"
-
-
-def _is(record: str) -> Where:
-    return Where(
-        ("record?", "fault?"),
-        each(f"is a {record}", "Or is refused.", ("str", "str"), lambda r, f: r == record or f is not None, pa.bool_()),
-    )
+    if isinstance(options.map, BankMap):
+        return BANK
+    return sale_mappings(options.map) if isinstance(options.map, SaleMap) else document_mappings(options.map)
 
 
 # sales and refunds ------------------------------------------------------------
@@ -70,9 +58,9 @@ def sale_mappings(options: SaleMap) -> tuple[Mapping, ...]:
         "customer_id": _cell(columns.customer_id),
         "jurisdiction": _cell(columns.country),
     }
-    described = [Field(target, *_agreed(cell)) for target, cell in known.items() if cell is not None]
+    described = [Field(target, *agreed(cell)) for target, cell in known.items() if cell is not None]
     sale = Mapping(
-        "sale", STREAM, where=_is("sale"),
+        "sale", STREAM, where=is_a("sale"),
         fields=(
             ID,
             Field("order_number", ("source_id?",), text),
@@ -84,9 +72,9 @@ def sale_mappings(options: SaleMap) -> tuple[Mapping, ...]:
             Field("unpaid_minor", (), constant(0, pa.int64())),
         ),
     )  # fmt: skip
-    order: Target = _agreed(Cell(column=columns.order_id)) if columns.order_id else (("source_id?",), text)
+    order: Target = agreed(Cell(column=columns.order_id)) if columns.order_id else (("source_id?",), text)
     refund = Mapping(
-        "refund", STREAM, where=_is("refund"),
+        "refund", STREAM, where=is_a("refund"),
         fields=(
             ID,
             Field("order_id", *order),
@@ -112,36 +100,6 @@ def _cell(column: str | None) -> Cell | None:
     return Cell(column=column) if column else None
 
 
-def _path(cell: Cell | str, inside: str = "rows[].") -> str:
-    name = cell if isinstance(cell, str) else cell.column or ""
-    return f"{inside}columns?.{key_of(name)}?"
-
-
-Target = tuple[tuple[str, ...], Converter]
-
-
-def _grouped(name: str, doc: str, wire: tuple[str, ...], function: Callable[..., Any], kind: pa.DataType) -> Converter:
-    """A converter from a function of one document's columns, each a list with a value per row."""
-    return each(name, doc, wire, function, kind)
-
-
-def _agreed(cell: Cell) -> Target:
-    """A value that all rows of a group have in common."""
-    if cell.column is None:
-        return (), constant(cell.value or "", pa.string())
-
-    def one(lines: list[int], values: list[str | None]) -> str | None:
-        if len(set(values)) > 1:
-            odd = next(i for i, value in enumerate(values) if value != values[0])
-            raise ValueError(
-                f"line {lines[odd]}: {cell.column} is {values[odd]!r}, in line {lines[0]} it is {values[0]!r}"
-            )
-        return (values[0] or "").strip() or None if values else None
-
-    doc = "The rows of a group must agree."
-    return ("rows[].line", _path(cell)), _grouped("what all rows say", doc, ("int", "str"), one, pa.string())
-
-
 def _moment(moment: Moment) -> Target:
     """The earliest time among a group's rows."""
     zone = ZoneInfo(moment.time_zone) if moment.time_zone else None
@@ -161,7 +119,7 @@ def _moment(moment: Moment) -> Target:
         return found
 
     name = f"time as {moment.format}" + (f" in {moment.time_zone}" if zone else "")
-    return ("rows[].line", _path(moment.column)), _grouped(
+    return ("rows[].line", path_of(moment.column)), grouped(
         name, "The earliest of the group's rows.", ("int", "str"), earliest, UTC_TIME
     )
 
@@ -188,7 +146,9 @@ def parse_moment(value: str, form: str, zone: ZoneInfo | None) -> datetime:
 
 def _amount_paths(options: SaleMap, inside: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(paths, wire types) of quantity and price where they are columns."""
-    paths = tuple(_path(cell, inside) for cell in (options.columns.quantity, options.columns.unit_price) if cell.column)
+    paths = tuple(
+        path_of(cell, inside) for cell in (options.columns.quantity, options.columns.unit_price) if cell.column
+    )
     return paths, ("str",) * len(paths)
 
 
@@ -242,7 +202,7 @@ def _total(options: SaleMap, sign: int) -> Target:
     doc = "Σ quantity × unit price, exact in the currency's minor unit or an error that names the row." + (
         " Sign turned." if sign < 0 else ""
     )
-    converter = _grouped("sum of quantity × price", doc, ("int", "str", *wire), total, pa.int64())
+    converter = grouped("sum of quantity × price", doc, ("int", "str", *wire), total, pa.int64())
     return ("rows[].line", CURRENCY, *paths), converter
 
 
@@ -269,7 +229,7 @@ def _row_quantity(options: SaleMap, sign: int) -> Target:
 
     if cell.column is None:
         return (), constant(whole(), pa.int64())
-    return (_path(cell, ""),), each(
+    return (path_of(cell, ""),), each(
         "whole number", "Units; for refunds the sign is turned.", ("str",), whole, pa.int64()
     )
 
@@ -282,7 +242,7 @@ def _lines(record: str, options: SaleMap) -> Mapping:
     role: Target = (), constant(options.role_of("", is_refund=is_refund), pa.string())
     if columns.sku:
         role = (
-            (_path(columns.sku, ""),),
+            (path_of(columns.sku, ""),),
             each(
                 "role by code",
                 "ledger.yaml: roles.",
@@ -300,8 +260,8 @@ def _lines(record: str, options: SaleMap) -> Mapping:
     ]
     if not is_refund:
         fields += [Field("discount_minor", (), constant(0, pa.int64()))]
-        fields += [Field("sku", (_path(columns.sku, ""),), text)] if columns.sku else []
-        fields += [Field("title", (_path(columns.title, ""),), text)] if columns.title else []
+        fields += [Field("sku", (path_of(columns.sku, ""),), text)] if columns.sku else []
+        fields += [Field("title", (path_of(columns.title, ""),), text)] if columns.title else []
     return Mapping(f"{record}_line", STREAM, each="rows[]", where=_moves(record, options), fields=(*fields, money))
 
 
@@ -321,7 +281,7 @@ def _moves(record: str, options: SaleMap) -> Where:
 
 
 def _tender(record: str, options: SaleMap) -> Mapping:
-    paths, gateway = _agreed(options.columns.gateway)
+    paths, gateway = agreed(options.columns.gateway)
     total = _total(options, -1 if record == "refund" else 1)
     of_gateway = each(
         "order_clearing:{gateway}",
@@ -334,7 +294,7 @@ def _tender(record: str, options: SaleMap) -> Mapping:
     if not paths:
         role = (), constant(f"order_clearing:{options.columns.gateway.value}", pa.string())
     return Mapping(
-        f"{record}_tender", STREAM, where=_only(record),
+        f"{record}_tender", STREAM, where=only(record),
         fields=(
             Field("source_id", ("source_id?",), text),
             Field("gateway", paths, gateway),
@@ -347,13 +307,6 @@ def _tender(record: str, options: SaleMap) -> Mapping:
     )  # fmt: skip
 
 
-def _only(record: str) -> Where:
-    return Where(
-        ("record?", "fault?"),
-        each(f"is a {record}", "And not refused.", ("str", "str"), lambda r, f: r == record and f is None, pa.bool_()),
-    )
-
-
 def _then(first: Converter, second: Converter) -> Converter:
     def run(columns: Sequence[Column], report: Report) -> pa.Array:
         between = first.run(columns, report).to_pylist()
@@ -364,9 +317,6 @@ def _then(first: Converter, second: Converter) -> Converter:
         )
 
     return Converter(second.name, first.wire, run, second.doc)
-
-
-NEVER = Where(("record?",), each("never", "These files state no tax.", ("str",), lambda _: False, pa.bool_()))
 
 
 def _tax(record: str) -> Mapping:
@@ -386,7 +336,7 @@ def _tax(record: str) -> Mapping:
 
 BANK = (
     Mapping(
-        "bank_transaction", STREAM, where=_is("bank_transaction"),
+        "bank_transaction", STREAM, where=is_a("bank_transaction"),
         fields=(
             ID,
             Field("account_id", ("account_id?",), own_account),
@@ -412,4 +362,4 @@ EXAMPLE = SaleMap(
     currency=Cell(value="EUR"),
 )  # fmt: skip
 """What the printed mapping shows; a connection's own columns take their place."""
-MAPPINGS = (*sale_mappings(EXAMPLE), *BANK)
+MAPPINGS = (*sale_mappings(EXAMPLE), *BANK, *(m for example in EXAMPLES for m in document_mappings(example)))

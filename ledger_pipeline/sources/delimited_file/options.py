@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -128,36 +129,160 @@ class SaleColumns(_Model):
     channel: From | None = None
 
 
-class SaleMap(_Model):
+class _Map(_Model):
+    """What every map says of a file's rows."""
+
+    columns: _Model
+    currency: Currency
+    numbers: Numbers = Numbers()
+    refuse_when: tuple[Refusal, ...] = ()
+
+    def names(self) -> list[str]:
+        """The columns that the file must have."""
+        given = [*self._more(), *dict(self.columns).values(), self.currency, *self.refuse_when]
+        named = [one if one is None or isinstance(one, str) else one.column for one in given]
+        return list(dict.fromkeys(name for name in named if name))
+
+    def _more(self) -> list[Any]:
+        return []
+
+
+class _Groups(_Map):
+    """Rows with the same value in `group_by` form one record."""
+
+    group_by: str
+    roles: dict[str, str] = {}
+
+    def group_columns(self) -> tuple[str, ...]:
+        """The columns that tell a file's records apart, the number last."""
+        return (self.group_by,)
+
+    def role_by_code(self, code: str) -> str | None:
+        """The exact code first, then the longest beginning."""
+        if code in self.roles:
+            return self.roles[code]
+        fitting = [known for known in self.roles if known.endswith("*") and code.startswith(known[:-1])]
+        return self.roles[max(fitting, key=len)] if fitting else None
+
+    def _more(self) -> list[Any]:
+        return [*self.group_columns()]
+
+
+class SaleMap(_Groups):
     """Rows are the lines of sales and refunds: those with the same value in `group_by` form one."""
 
     record: Literal["sale"]
-    group_by: str
     columns: SaleColumns
-    currency: Currency
-    numbers: Numbers = Numbers()
     refund_when: Condition | None = None
-    refuse_when: tuple[Refusal, ...] = ()
     roles: dict[str, str] = Field(
         default={}, description="sku, or its beginning and *, → role; others are sales (refunds: sales_returns)."
     )
 
     def role_of(self, sku: str, *, is_refund: bool) -> str:
-        """The exact code first, then the longest beginning."""
-        if sku in self.roles:
-            return self.roles[sku]
-        fitting = [code for code in self.roles if code.endswith("*") and sku.startswith(code[:-1])]
-        if fitting:
-            return self.roles[max(fitting, key=len)]
-        return "sales_returns" if is_refund else "sales"
+        """By code, else sales or sales_returns."""
+        return self.role_by_code(sku) or ("sales_returns" if is_refund else "sales")
 
-    def names(self) -> list[str]:
-        """The columns that the file must have."""
-        c = self.columns
-        plain = [self.group_by, c.occurred_at.column, c.source_id, c.order_id, c.sku, c.title, c.customer_id, c.country]
-        cells = [cell.column for cell in (c.quantity, c.unit_price, c.gateway, c.channel, self.currency) if cell]
-        tests = [test.column for test in (*self.refuse_when, *([self.refund_when] if self.refund_when else []))]
-        return list(dict.fromkeys(name for name in (*plain, *cells, *tests) if name))
+    def _more(self) -> list[Any]:
+        return [*super()._more(), self.refund_when]
+
+
+State = Literal["posted", "draft", "void"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+class DocumentColumns(_Model):
+    """The columns of an invoice's or a bill's rows: a row's `amount` is without its `tax`, both are signed."""
+
+    issued_on: Annotated[Day, BeforeValidator(_column)]
+    due_on: Annotated[Day | None, BeforeValidator(_column)] = None
+    amount: str
+    tax: str | None = None
+    total: str | None = None
+    code: str | None = None
+    state: str | None = None
+    reduces: str | None = None
+    source_id: str | None = None
+
+
+class InvoiceColumns(DocumentColumns):
+    """An invoice's; `jurisdiction` is whom the tax is owed to."""
+
+    customer_id: str | None = None
+    jurisdiction: From | None = None
+
+
+class BillColumns(DocumentColumns):
+    """A bill's. Two suppliers may give the same number: `supplier_id` keeps them apart."""
+
+    supplier_id: str | None = None
+
+
+class PayRunColumns(_Model):
+    """The columns of a pay run's rows: `amount` is debit positive."""
+
+    paid_on: Annotated[Day, BeforeValidator(_column)]
+    amount: str
+    code: str
+    gross: str | None = None
+    net: str | None = None
+    department: str | None = None
+    state: str | None = None
+    source_id: str | None = None
+
+
+class _DocumentMap(_Groups):
+    default_role: str = Field("", description="Of rows whose code stands in no `roles`; empty: such a row is an error.")
+    states: dict[str, State] = Field(default={}, description="The file's word → posted, draft or void.")
+
+    def role_of(self, code: str) -> str:
+        """Raises ValueError for a code that nothing is said about."""
+        role = self.role_by_code(code) or self.default_role
+        if not role:
+            raise ValueError(f"{code[:40]!r} stands in no `roles`, and there is no default_role")
+        return role
+
+    def state_of(self, word: str) -> str:
+        """Raises ValueError for a word that means no state."""
+        found = self.states.get(word) or word.lower()
+        if found not in STATES:
+            raise ValueError(f"{word[:40]!r} is no state; known are {', '.join((*self.states, *STATES))}")
+        return found
+
+
+class InvoiceMap(_DocumentMap):
+    """Rows are the lines of invoices and credit notes."""
+
+    record: Literal["invoice"]
+    columns: InvoiceColumns
+    default_role: str = "sales"
+
+    @model_validator(mode="after")
+    def _tax_is_owed_to_somebody(self) -> InvoiceMap:
+        if self.columns.tax is not None and self.columns.jurisdiction is None:
+            raise ValueError("columns.tax needs columns.jurisdiction: whom the tax is owed to, such as {value: GB}")
+        return self
+
+
+class BillMap(_DocumentMap):
+    """Rows are the lines of suppliers' bills and credit notes."""
+
+    record: Literal["bill"]
+    columns: BillColumns
+    default_role: str = "uncategorised_expense"
+
+    def group_columns(self) -> tuple[str, ...]:
+        """The supplier and the number."""
+        return (self.columns.supplier_id, self.group_by) if self.columns.supplier_id else (self.group_by,)
+
+
+class PayRunMap(_DocumentMap):
+    """Rows are what a pay run moves, account by account; they sum to zero."""
+
+    record: Literal["pay_run"]
+    columns: PayRunColumns
+
+
+DocumentMap = InvoiceMap | BillMap | PayRunMap
 
 
 class BankColumns(_Model):
@@ -169,23 +294,16 @@ class BankColumns(_Model):
     reference: str | None = None
 
 
-class BankMap(_Model):
+class BankMap(_Map):
     """Every row is a booked line of a bank account."""
 
     record: Literal["bank_transaction"]
     account: From
     columns: BankColumns
-    currency: Currency
-    numbers: Numbers = Numbers()
     sign: Literal["in_positive", "out_positive"] = "in_positive"
-    refuse_when: tuple[Refusal, ...] = ()
 
-    def names(self) -> list[str]:
-        """The columns that the file must have."""
-        c = self.columns
-        cells = [cell.column for cell in (self.account, c.amount, self.currency)]
-        tests = [test.column for test in self.refuse_when]
-        return list(dict.fromkeys(name for name in (c.date.column, c.description, c.reference, *cells, *tests) if name))
+    def _more(self) -> list[Any]:
+        return [self.account]
 
 
 class DelimitedFileOptions(Options):
@@ -199,7 +317,7 @@ class DelimitedFileOptions(Options):
         True, description="True: the first row names the columns. A list: the names, in a file without them."
     )
     sheet: str | None = Field(None, description="Of an Excel file; its first one otherwise.")
-    map: Annotated[SaleMap | BankMap, Field(discriminator="record")]
+    map: Annotated[SaleMap | BankMap | InvoiceMap | BillMap | PayRunMap, Field(discriminator="record")]
     accounts: dict[str, str] = Field(
         default={}, description="An account as the file says it → own name of it, where another path names it, too."
     )
@@ -255,3 +373,13 @@ def matches(condition: Condition, text: str, numbers: Numbers) -> bool:
     if condition.one_of is not None:
         return text in condition.one_of
     return number(text, numbers) < 0
+
+
+def day_of(text: str, day: Day) -> date:
+    """A calendar day as the file writes it."""
+    try:
+        if day.format == "iso":
+            return date.fromisoformat(text.strip())
+        return datetime.strptime(text.strip(), day.format).date()  # noqa: DTZ007 - only the day is kept
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no date as {day.format}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -18,9 +17,11 @@ from ledger_pipeline.model.money import DIGITS, from_minor, to_minor
 from ledger_pipeline.sources.delimited_file.options import (
     BankMap,
     Cell,
-    Day,
     DelimitedFileOptions,
+    DocumentMap,
+    PayRunMap,
     SaleMap,
+    day_of,
     matches,
     number,
 )
@@ -73,10 +74,10 @@ def _documents(request: Request, file: Delivered, options: DelimitedFileOptions)
         return
     request.notes["rows"] += len(listed)
     table = _Table(file, names, [key_of(name) for name in names])
-    if isinstance(options.map, SaleMap):
-        yield from _sales(request, table, listed, options.map)
-    else:
+    if isinstance(options.map, BankMap):
         yield from _bank_lines(table, listed, options.map)
+    else:
+        yield from _groups(request, table, listed, options.map)
 
 
 class _Table:
@@ -115,20 +116,24 @@ class _Table:
         return f"{self.file.name}, line {row.line}, column {first}: {found}"
 
 
-def _sales(request: Request, table: _Table, rows: list[Row], options: SaleMap) -> Iterator[dict[str, Any]]:
-    position = table.at[options.group_by]
+def _groups(
+    request: Request, table: _Table, rows: list[Row], options: SaleMap | DocumentMap
+) -> Iterator[dict[str, Any]]:
+    *whose, number_at = [table.at[column] for column in options.group_columns()]
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        group = row.cells[position].strip() if len(row.cells) > position else ""
-        groups.setdefault(group or f"line:{row.line}", []).append(row)
+        cells = ["" if at >= len(row.cells) else row.cells[at].strip() for at in (*whose, number_at)]
+        group = "/".join(cell for cell in cells if cell) if cells[-1] else f"line:{row.line}"
+        groups.setdefault(group, []).append(row)
     for group, members in groups.items():
         request.notes["repeated_rows"] += len(members) - len({tuple(row.cells) for row in members})
-        yield _sale(table, group, members, options)
+        yield _group(table, group, members, options)
 
 
-def _sale(table: _Table, group: str, rows: list[Row], options: SaleMap) -> dict[str, Any]:
+def _group(table: _Table, group: str, rows: list[Row], options: SaleMap | DocumentMap) -> dict[str, Any]:
     fault = next((said for row in rows if (said := table.ragged(row))), None)
-    record, source_id, control = "sale", group, {"currency": options.currency.value}
+    record: str = options.record
+    source_id, control = group, {"currency": options.currency.value}
     if fault is None:
         try:
             record, source_id, control = _decide(table, group, rows, options)
@@ -150,13 +155,15 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def _decide(table: _Table, group: str, rows: list[Row], options: SaleMap) -> tuple[str, str, dict[str, Any]]:
-    """(sale or refund, its id, its control figure), or _Refused."""
+def _decide(
+    table: _Table, group: str, rows: list[Row], options: SaleMap | DocumentMap
+) -> tuple[str, str, dict[str, Any]]:
+    """(what it is, its id, its control figure), or _Refused."""
     if group.startswith("line:") and not table.cell(rows[0], options.group_by).strip():
         raise _Refused(rows[0], f"{options.group_by} is empty, so it isn't known what the row belongs to")
     _refuse(table, rows, options)
-    record = "sale"
-    if options.refund_when is not None:
+    record: str = options.record
+    if isinstance(options, SaleMap) and options.refund_when is not None:
         verdicts = [_matches(table, row, options.refund_when, options) for row in rows]
         if any(verdicts) and not all(verdicts):
             odd = rows[verdicts.index(not verdicts[0])]
@@ -170,14 +177,14 @@ def _decide(table: _Table, group: str, rows: list[Row], options: SaleMap) -> tup
     return record, source_id, _control(table, rows, options)
 
 
-def _refuse(table: _Table, rows: list[Row], options: SaleMap | BankMap) -> None:
+def _refuse(table: _Table, rows: list[Row], options: SaleMap | DocumentMap | BankMap) -> None:
     for refusal in options.refuse_when:
         for row in rows:
             if _matches(table, row, refusal, options):
                 raise _Refused(row, refusal.reason)
 
 
-def _matches(table: _Table, row: Row, condition: Any, options: SaleMap | BankMap) -> bool:
+def _matches(table: _Table, row: Row, condition: Any, options: SaleMap | DocumentMap | BankMap) -> bool:
     try:
         return matches(condition, table.cell(row, condition.column), options.numbers)
     except ValueError as error:
@@ -196,20 +203,31 @@ def _agreed(table: _Table, rows: list[Row], cell: Cell) -> str:
     return value
 
 
-def _control(table: _Table, rows: list[Row], options: SaleMap) -> dict[str, Any]:
-    """Σ quantity × unit price, unrounded; without an amount where a row isn't numeric or the currencies differ."""
-    quantity, price, currency = (
-        table.get(c) for c in (options.columns.quantity, options.columns.unit_price, options.currency)
-    )
+def _control(table: _Table, rows: list[Row], options: SaleMap | DocumentMap) -> dict[str, Any]:
+    """What the rows are worth, unrounded; without an amount where a row isn't numeric or the currencies differ."""
+    currency = table.get(options.currency)
     code = currency(rows[0]).strip().upper()
-    numbers = options.numbers
+    worth = _worth(table, options)
     try:
-        total = sum((_number(quantity(row), numbers) * _number(price(row), numbers) for row in rows), Decimal(0))
+        total = sum((worth(row) for row in rows), Decimal(0))
     except ValueError:
         return {"currency": code}
     if options.currency.column is not None and any(currency(row).strip().upper() != code for row in rows):
         return {"currency": None}
     return {"amount": format(total, "f"), "currency": code}
+
+
+def _worth(table: _Table, options: SaleMap | DocumentMap) -> Callable[[Row], Decimal]:
+    """quantity × unit price; amount and tax; of a pay run what is debited."""
+    numbers = options.numbers
+    if isinstance(options, SaleMap):
+        quantity, price = table.get(options.columns.quantity), table.get(options.columns.unit_price)
+        return lambda row: _number(quantity(row), numbers) * _number(price(row), numbers)
+    amount = table.get(Cell(column=options.columns.amount))
+    if isinstance(options, PayRunMap):
+        return lambda row: max(_number(amount(row), numbers), Decimal(0))
+    tax = table.get(Cell(column=options.columns.tax) if options.columns.tax else Cell(value="0"))
+    return lambda row: _number(amount(row), numbers) + _number(tax(row).strip() or "0", numbers)
 
 
 def _bank_lines(table: _Table, rows: list[Row], options: BankMap) -> Iterator[dict[str, Any]]:
@@ -255,13 +273,3 @@ def _bank_line(table: _Table, row: Row, options: BankMap, counted: Counter[str])
         "description": description,
         "reference": reference,
     }
-
-
-def day_of(text: str, day: Day) -> date:
-    """A calendar day as the file writes it."""
-    try:
-        if day.format == "iso":
-            return date.fromisoformat(text.strip())
-        return datetime.strptime(text.strip(), day.format).date()  # noqa: DTZ007 - only the day is kept
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no date as {day.format}") from None

@@ -15,10 +15,12 @@ import pytest
 from ledger_pipeline.connect.mapping import Fault, Settings
 from ledger_pipeline.connect.source import Request
 from ledger_pipeline.model import journal
+from ledger_pipeline.model.accounts import DEFAULT_CHART, Chart
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.sources.delimited_file.spec import SOURCE
 
 DAY = date(2026, 10, 5)
+CHART = Chart(DEFAULT_CHART)
 
 
 def no_rates(currency: str, base: str, day: date) -> Any:
@@ -68,10 +70,12 @@ class Puller:
         def decide(raw_id: int, fate: str, reason: str) -> None:
             assert fates.setdefault(raw_id, (fate, reason)) == (fate, reason)
 
-        for record in ("sale", "refund", "bank_transaction"):
+        for record in RULES:
             if record not in pulled.tables:
                 continue
-            made = journal.post(RULES[record], pulled.tables, base=base, zone="Europe/London", rates=no_rates)
+            made = journal.post(
+                RULES[record], pulled.tables, base=base, zone="Europe/London", rates=no_rates, has_account=CHART.has
+            )
             for raw_id in made.entries["raw_id"].to_pylist():
                 decide(raw_id, "posted", "")
             for table, fate in ((made.ignored, "ignored"), (made.rejected, "rejected")):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
@@ -305,6 +306,11 @@ def test_a_bank_that_states_money_out_as_positive(puller: Any, tmp_path: Path) -
         ({"record": "order"}, "does not match any of the expected tags"),
         ({"colums": {}}, "Extra inputs are not permitted"),
         (
+            {"record": "invoice", "columns": {"issued_on": "at", "amount": "price", "tax": "qty"}},
+            "columns.tax needs columns.jurisdiction",
+        ),
+        ({"record": "pay_run", "columns": {"paid_on": "at", "amount": "price"}}, "Field required"),
+        (
             {"columns": {"occurred_at": {"column": "at", "format": "%d"}, "unit_price": "p", "gateway": "g"}},
             "needs a time_zone",
         ),
@@ -424,3 +430,14 @@ def test_the_sandbox_companys_takings_are_posted_on_their_days(puller: Any, tmp_
         takings = [r.quantity * r.unit_price for r in receipts]
         assert pulled.entries == [[("order_clearing:cash", t), ("sales", -t)] for t in takings]
         assert set(pulled.days) == {day}
+
+
+def test_the_pages_examples_of_documents_are_maps() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "delimited-files.md").read_text()
+    blocks = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
+    (connections,) = [yaml.safe_load(block) for block in blocks if "record: invoice" in block]
+    maps = [
+        SOURCE.options.model_validate({key: value for key, value in one.items() if key not in ("entity", "source")})
+        for one in connections.values()
+    ]
+    assert [options.map.record for options in maps] == ["invoice", "bill", "pay_run"]
