@@ -196,7 +196,7 @@ class Rig:
     def worker(self) -> tuple[str, int] | None:
         """(run id, process id) of a run in progress."""
         query = "SELECT run_id, event FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED' AND event LIKE '%%for run (pid: %%'"
-        for run_id, event in self.ask(query.replace("%%", "%")):
+        for run_id, event in self.ask(query):
             found = re.search(r"for run \(pid: (\d+)\)", event)
             if found and psutil.pid_exists(int(found[1])):
                 return run_id, int(found[1])
