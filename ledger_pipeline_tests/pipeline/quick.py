@@ -38,9 +38,7 @@ catching_up.EVERY_SECONDS = 10
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def more_work(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    at_work = context.instance.get_runs_count(
-        dg.RunsFilter(statuses=[S.QUEUED, S.NOT_STARTED, S.STARTING, S.STARTED])
-    )
+    at_work = context.instance.get_runs_count(dg.RunsFilter(statuses=[S.QUEUED, S.NOT_STARTED, S.STARTING, S.STARTED]))
     if STOP.exists() or at_work >= AT_ONCE:
         yield dg.SkipReason(f"{at_work} runs at work")
         return

@@ -117,7 +117,9 @@ class Rig:
 
     def _daemon_beats(self) -> bool:
         since = self._started_at[DAEMON]
-        rows = self.ask("SELECT extract(epoch FROM timestamp)::float8 FROM daemon_heartbeats WHERE daemon_type = 'SENSOR'")
+        rows = self.ask(
+            "SELECT extract(epoch FROM timestamp)::float8 FROM daemon_heartbeats WHERE daemon_type = 'SENSOR'"
+        )
         return bool(rows) and rows[0][0] > since
 
     def _web_answers(self) -> bool:
@@ -224,7 +226,9 @@ class Rig:
 
     def ran(self) -> list[tuple[str, int]]:
         """(status, how many) of Dagster's runs."""
-        return [(status, count) for status, count in self.ask("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1")]
+        return [
+            (status, count) for status, count in self.ask("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1")
+        ]
 
     def is_at_rest(self) -> bool:
         """No run waits or works."""

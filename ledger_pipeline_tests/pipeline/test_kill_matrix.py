@@ -131,12 +131,10 @@ def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
         with killed.database.connect("reader") as connection:
             assert connection.execute("SHOW fsync").fetchone() == ("on",)
             live, distinct = stands(killed)["live"]
-        slowest = {
-            part: max((k.told_after[part] for k in rig.kills if part in k.parts), default=0.0) for part in PARTS
-        }
+        slowest = {part: max((k.told_after[part] for k in rig.kills if part in k.parts), default=0.0) for part in PARTS}
     print(f"{len(rig.kills)} kills in {(last_kill - began) / 60:.0f} minutes, at rest {settled:.0f} s after the last")
     print(f"runs {dict(runs)}; {live} live entries; findings {len(report.findings)}")
-    print(f"alerts {dict(sent)}; told at the latest after {({p: round(s) for p, s in slowest.items()})} s")
+    print(f"alerts {dict(sent)}; told at the latest after { ({p: round(s) for p, s in slowest.items()}) } s")
     assert report.findings == []
     assert live == distinct
     assert max(slowest.values()) <= TOLD_WITHIN
