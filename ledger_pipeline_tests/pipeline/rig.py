@@ -102,7 +102,9 @@ class Rig:
         self.restarts.append(part)
         self._started_at[part] = time.time()
         if part == POSTGRES:
-            with suppress(subprocess.CalledProcessError):  # backends of the killed one are still ending: the next look starts it
+            with suppress(
+                subprocess.CalledProcessError
+            ):  # backends of the killed one are still ending: the next look starts it
                 self.server.start()
             return
         name = f"{part.replace(' ', '-')}-{self.restarts.count(part)}"
