@@ -70,7 +70,21 @@ def _known(error: BaseException) -> Cause | None:
         return Cause("database rights", False)
     if isinstance(error, psycopg.Error) and _is_lost(error):
         return Cause("database", True)
+    if _is_lost_to_dagster(error):
+        return Cause("database", True)
     return None
+
+
+def _is_lost_to_dagster(error: BaseException) -> bool:
+    """Dagster's own storage speaks through psycopg2, which isn't imported here; an SQLSTATE is there when a server said it."""
+    kind = type(error)
+    if kind.__module__.split(".")[0] != "psycopg2" or kind.__name__ not in _LOST_NAMES:
+        return False
+    state = getattr(error, "pgcode", None)
+    return state is None or str(state).startswith(_SERVER_GONE)
+
+
+_LOST_NAMES = ("OperationalError", "InterfaceError", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 
 
 _MAY_RECOVER = frozenset({500, 502, 503, 504})

@@ -45,8 +45,8 @@ def retried(work: Work) -> Work:
 @contextmanager
 def guarded(context: Context, ledger: Ledger) -> Iterator[None]:
     """Around a step's body. Raises RetryRequested for a transient cause while tries are left, else a Failure that names the cause."""
-    note_worker(context)
     try:
+        note_worker(context)
         yield
     except (dg.Failure, dg.RetryRequested):
         raise
@@ -71,9 +71,9 @@ def note_worker(context: Context) -> None:
     run = context.run
     if run.run_id in _noted:
         return
-    _noted.add(run.run_id)
     started = int(psutil.Process().create_time())
     context.instance.add_run_tags(run.run_id, {WORKER: f"{socket.gethostname()}:{os.getpid()}:{started}"})
+    _noted.add(run.run_id)
 
 
 def is_worker_dead(run: dg.DagsterRun) -> bool | None:

@@ -22,6 +22,7 @@ GRACE = timedelta(hours=1)
 """The night itself gets so long before anybody looks after it."""
 BETWEEN_TRIES = timedelta(minutes=15)
 MOST_AT_ONCE = 20
+EVERY_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def sensor(config: LedgerConfig, nightly: AssetJob) -> dg.SensorDefinition:
     @dg.sensor(
         name="missed_nights",
         job=nightly,
-        minimum_interval_seconds=300,
+        minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if config.schedule.is_running else dg.DefaultSensorStatus.STOPPED,
         description=f"Asks again for nights of the last {config.schedule.catch_up_days} days that aren't in the books.",
     )

@@ -149,7 +149,14 @@ class Warm:
                     self._changed.notify_all()
             elif "exit" in told:
                 self._forked.pop(told["run_id"], None)
-                self._ended(told["run_id"], told["exit"])
+                try:
+                    self._ended(told["run_id"], told["exit"])
+                except (
+                    Exception
+                ):  # the database is gone: this thread must hear of the next worker, `stuck_runs` fails the run
+                    log.exception(
+                        "run %s: its process ended with %s, which could not be kept", told["run_id"], told["exit"]
+                    )
 
     def _ended(self, run_id: str, code: int) -> None:
         """A worker that was killed leaves its run open: nobody else would say that it failed."""

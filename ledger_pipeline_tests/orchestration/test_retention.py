@@ -72,4 +72,7 @@ def test_a_run_that_has_not_ended_keeps_everything(
         run = dg.DagsterRun(job_name="nightly", status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
         instance.report_engine_event("works", run)
-        assert retention.count(database, datetime.now(UTC) + timedelta(days=1)) == 0
+        before = types(instance, run.run_id)
+        assert before
+        list(retention.purge(database, datetime.now(UTC) + timedelta(days=1)))
+        assert types(instance, run.run_id) == before

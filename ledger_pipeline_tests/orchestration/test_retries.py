@@ -212,3 +212,14 @@ def test_waits_grow_and_end_at_ten_minutes() -> None:
     assert 22 <= first <= 38
     assert 45 <= second <= 75
     assert last == 600
+
+
+def test_a_lost_connection_of_dagsters_own_storage_is_the_databases() -> None:
+    import sqlalchemy
+
+    with pytest.raises(sqlalchemy.exc.OperationalError) as lost:
+        sqlalchemy.create_engine("postgresql+psycopg2://x@127.0.0.1:1/x").connect()
+    assert cause_of(lost.value) == Cause("database", True)
+    with pytest.raises(sqlalchemy.exc.SQLAlchemyError) as wrong:
+        sqlalchemy.create_engine("sqlite://").connect().exec_driver_sql("SELEC 1")
+    assert cause_of(wrong.value) == Cause("unexpected", False)

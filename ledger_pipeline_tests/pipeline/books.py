@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
 from ledger_pipeline.demo import compare
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.store import standing
 from ledger_pipeline_tests.conftest import START, SandboxCompany
 
 WITH_WEEK = pytest.mark.xdist_group("week")
@@ -55,3 +57,13 @@ def count(runtime: Runtime, query: str, *arguments: object) -> int:
         row = connection.execute(query, arguments).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def stands(runtime: Runtime) -> dict[str, Any]:
+    """What the books come to: standing hash by entity, balances, fates, and how often each record is posted."""
+    with runtime.database.connect("reader") as connection:
+        return {
+            "standing": {entity: standing.fingerprint(connection, entity) for entity in runtime.config.entities},
+            "fates": connection.execute("SELECT connection, stream, source_id, fate FROM ops.fate ORDER BY 1, 2, 3, 4").fetchall(),
+            "live": connection.execute("SELECT count(*), count(DISTINCT (entity, connection, record, source_id, rule)) FROM ledger.live_entry").fetchone(),
+        }  # fmt: skip

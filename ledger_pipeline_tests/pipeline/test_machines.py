@@ -8,16 +8,14 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.store import standing
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
-from ledger_pipeline_tests.pipeline.books import WEEK, balances, run_days
+from ledger_pipeline_tests.pipeline.books import WEEK, balances, run_days, stands
 from ledger_pipeline_tests.pipeline.machines import (
     Machine,
     Process,
@@ -31,16 +29,6 @@ from ledger_pipeline_tests.pipeline.machines import (
 DAYS = WEEK[:3]
 LOST_AFTER_SECONDS = 15
 STEPS_BEFORE_THE_KILL = 12
-
-
-def stands(runtime: Runtime) -> dict[str, Any]:
-    """What the books come to: standing hash by entity, balances, fates, and how often each record is posted."""
-    with runtime.database.connect("reader") as connection:
-        return {
-            "standing": {entity: standing.fingerprint(connection, entity) for entity in runtime.config.entities},
-            "fates": connection.execute("SELECT connection, stream, source_id, fate FROM ops.fate ORDER BY 1, 2, 3, 4").fetchall(),
-            "live": connection.execute("SELECT count(*), count(DISTINCT (entity, connection, record, source_id, rule)) FROM ledger.live_entry").fetchone(),
-        }  # fmt: skip
 
 
 def taken(worker: Process) -> tuple[list[str], set[str]]:

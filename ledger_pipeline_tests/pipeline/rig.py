@@ -1,0 +1,273 @@
+"""A whole installation as processes of its own, a supervisor that starts again what died, cron's heartbeat, and something that kills.
+
+The supervisor plays systemd's `Restart=`, except that what was killed stays dead until the heartbeat has told of it, or `HELD_SECONDS`: a
+part that is back within a second is noticed by nobody, and needn't be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.operations.receivers import Hook
+from ledger_pipeline_tests.pipeline.machines import BIN, Machine, Postgres, Process, free_port, listens, until
+
+WORKER, CODE, DAEMON, WEB, POSTGRES = "run worker", "code server", "daemon", "webserver", "postgresql"
+TELLS = {
+    CODE: {"code_location_dead", "tick_failed"},
+    DAEMON: {"daemon_dead"},
+    WEB: {"webserver_dead"},
+    POSTGRES: {"database_dead"},
+}
+"""Which kinds of alerts name a part."""
+RESTART_SECONDS, HELD_SECONDS = 1.0, 100.0
+CRON_SECONDS = 3.0
+AT_WORK = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+DAGSTER_YAML = """\
+storage:
+  custom:
+    module: ledger_pipeline.orchestration.storage
+    class: LedgerStorage
+    config: {}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
+run_launcher: {module: ledger_pipeline.orchestration.launcher, class: LedgerRunLauncher}
+run_monitoring: {enabled: true, poll_interval_seconds: 5, start_timeout_seconds: 60, max_runtime_seconds: 14400}
+run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
+sensors: {use_threads: true, num_workers: 4}
+compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
+telemetry: {enabled: false}
+"""
+"""As deploy/dagster.yaml with shorter intervals, and the warm launcher of dagster.yaml."""
+
+
+@dataclass
+class Kill:
+    """What was killed at once; `from_alert` is how many alerts had been sent before, `run_id` that of a killed worker."""
+
+    parts: tuple[str, ...]
+    from_alert: int
+    at: float
+    run_id: str = ""
+    told_after: dict[str, float] = field(default_factory=dict)
+
+
+class Rig:
+    """Everything of one installation. `kill` is the only thing that is done to it."""
+
+    def __init__(self, machine: Machine, server: Postgres, sink: Hook, web_port: int) -> None:
+        self.machine, self.server, self.sink = machine, server, sink
+        self.dagster = Database(server.url).with_name("dagster")
+        self.kills: list[Kill] = []
+        self.restarts: list[str] = []
+        self.troubles: list[str] = []
+        code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
+        (machine.work / "workspace.yaml").write_text(
+            f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: books}}\n"
+        )
+        self._lines = {
+            CODE: ("dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code_port), "-m", "quick"),
+            DAEMON: ("dagster-daemon", "run", "-w", "workspace.yaml"),
+            WEB: ("dagster-webserver", "-h", "127.0.0.1", "-p", str(web_port), "-w", "workspace.yaml"),
+        }
+        self._is_up: dict[str, Callable[[], bool]] = {
+            CODE: lambda: listens(code_port),
+            DAEMON: self._daemon_beats,
+            WEB: self._web_answers,
+            POSTGRES: self._postgres_answers,
+        }
+        self._processes: dict[str, Process] = {}
+        self._started_at: dict[str, float] = {}
+        self._stop = threading.Event()
+
+    # parts ------------------------------------------------------------------------------------------------------------
+
+    def _start(self, part: str) -> None:
+        self.restarts.append(part)
+        self._started_at[part] = time.time()
+        if part == POSTGRES:
+            with suppress(
+                subprocess.CalledProcessError
+            ):  # backends of the killed one are still ending: the next look starts it
+                self.server.start()
+            return
+        name = f"{part.replace(' ', '-')}-{self.restarts.count(part)}"
+        self._processes[part] = self.machine.start(name, *self._lines[part])
+
+    def _is_dead(self, part: str) -> bool:
+        if part == POSTGRES:
+            try:
+                return self.server.postmaster().status() == psutil.STATUS_ZOMBIE
+            except (FileNotFoundError, psutil.NoSuchProcess, IndexError, ValueError):
+                return True
+        return self._processes[part].popen.poll() is not None
+
+    def _daemon_beats(self) -> bool:
+        since = self._started_at[DAEMON]
+        rows = self.ask(
+            "SELECT extract(epoch FROM timestamp)::float8 FROM daemon_heartbeats WHERE daemon_type = 'SENSOR'"
+        )
+        return bool(rows) and rows[0][0] > since
+
+    def _web_answers(self) -> bool:
+        try:
+            return requests.get(f"{self._web}/server_info", timeout=3).ok
+        except requests.RequestException:
+            return False
+
+    def _postgres_answers(self) -> bool:
+        return self.ask("SELECT 1") == [(1,)]
+
+    def ask(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Of Dagster's database; nothing while it doesn't answer."""
+        try:
+            with psycopg.connect(self.dagster.url, connect_timeout=3, autocommit=True) as connection:
+                connection.execute("SET TIME ZONE 'UTC'")
+                return connection.execute(query, arguments).fetchall()
+        except psycopg.Error:
+            return []
+
+    def all_up(self) -> bool:
+        """Every part answers."""
+        return all(not self._is_dead(part) and self._is_up[part]() for part in TELLS)
+
+    # the supervisor and cron ------------------------------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        died_at: dict[str, float] = {}
+        while not self._stop.wait(0.2):
+            self._listen()
+            for part in (POSTGRES, CODE, DAEMON, WEB):
+                if not self._is_dead(part):
+                    died_at.pop(part, None)
+                    continue
+                dead = time.monotonic() - died_at.setdefault(part, time.monotonic())
+                if dead >= RESTART_SECONDS and not (self._is_held(part) and dead < HELD_SECONDS):
+                    self._start(part)
+
+    def _is_held(self, part: str) -> bool:
+        return bool(self.kills) and part in self.kills[-1].parts and part not in self.kills[-1].told_after
+
+    def _listen(self) -> None:
+        """Note how long after each kill its alert came."""
+        sent = self.alerts()
+        for kill in self.kills:
+            for part in kill.parts:
+                if part in kill.told_after:
+                    continue
+                new = sent[kill.from_alert :]
+                if any(a["run_id"] == kill.run_id for a in new) if part == WORKER else any(a["kind"] in TELLS[part] for a in new):  # fmt: skip
+                    kill.told_after[part] = time.monotonic() - kill.at
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """All that have reached the channel."""
+        return [alert for body in list(self.sink.got) for alert in body["alerts"]]
+
+    def _cron(self) -> None:
+        while not self._stop.wait(CRON_SECONDS):
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [str(BIN / "ledger-pipeline"), "heartbeat"], cwd=self.machine.work, env=self.machine.environment, capture_output=True, timeout=60, check=False
+                )  # fmt: skip
+
+    def _guarded(self, work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.troubles.append(f"{work.__name__}: {type(error).__name__}: {error}")
+                raise
+
+        return run
+
+    # killing ----------------------------------------------------------------------------------------------------------
+
+    def worker(self) -> tuple[str, int] | None:
+        """(run id, process id) of a run in progress."""
+        query = "SELECT run_id, event FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED' AND event LIKE '%%for run (pid: %%'"
+        for run_id, event in self.ask(query):
+            found = re.search(r"for run \(pid: (\d+)\)", event)
+            if found and psutil.pid_exists(int(found[1])):
+                return run_id, int(found[1])
+        return None
+
+    def kill(self, parts: tuple[str, ...]) -> Kill:
+        """SIGKILL to each of them at once; to a part's whole process group, to a run's worker alone."""
+        victim: tuple[str, int] | None = None
+        if WORKER in parts:
+            until(lambda: self.worker() is not None, 150)
+            victim = self.worker()
+            assert victim is not None
+        kill = Kill(parts, len(self.alerts()), time.monotonic(), victim[0] if victim else "")
+        postmaster = self.server.postmaster()
+        self.kills.append(kill)
+        for part in parts:
+            if part == WORKER:
+                assert victim is not None
+                os.kill(victim[1], signal.SIGKILL)
+            elif part == POSTGRES:
+                postmaster.kill()
+            else:
+                os.killpg(self._processes[part].popen.pid, signal.SIGKILL)
+        return kill
+
+    def ran(self) -> list[tuple[str, int]]:
+        """(status, how many) of Dagster's runs."""
+        return [
+            (status, count) for status, count in self.ask("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1")
+        ]
+
+    def is_at_rest(self) -> bool:
+        """No run waits or works."""
+        counts = dict(self.ran())
+        return bool(counts) and not set(counts) & set(AT_WORK)
+
+    def last_words(self) -> str:
+        """The end of what each part has written, for a failure's message."""
+        return "\n".join(f"--- {p.name}\n{p.text()[-1500:]}" for p in self._processes.values())
+
+    @contextmanager
+    def running(self) -> Iterator[Rig]:
+        """Everything started; nothing is left of it after the block."""
+        threads = [threading.Thread(target=self._guarded(work), daemon=True) for work in (self._supervise, self._cron)]
+        try:
+            for part in (CODE, DAEMON, WEB):
+                self._start(part)
+                if part == CODE:
+                    until(self._is_up[CODE], 90, alive=(self._processes[CODE],))
+            until(self.all_up, 120)
+            for thread in threads:
+                thread.start()
+            yield self
+        finally:
+            self._stop.set()
+            for thread in threads:
+                if thread.ident:
+                    thread.join(70)
+            for process in self._processes.values():
+                process.end()
+            end_all_in(self.machine.folder)
+
+
+def end_all_in(folder: Path) -> None:
+    """Kill what still works there: workers that outlived who started them."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
+                process.kill()
