@@ -16,7 +16,8 @@ from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import START, SandboxCompany
 from ledger_pipeline_tests.pipeline.books import differences, run_days
 
-NIGHTS = [START + timedelta(days=n) for n in range(31)]
+NIGHTS = [START + timedelta(days=n) for n in range(26)]
+"""To the end of October, as far as the installed history of reference rates goes: what needs a later rate waits in quarantine."""
 Kept = set[tuple[str, str, frozenset[str]]]
 
 
