@@ -26,6 +26,11 @@ def kept(runtime: Runtime) -> Kept:
         return {(m.role, m.currency, frozenset(one.id for one in m.members)) for m in matches.live(connection)}
 
 
+def used(found: Kept) -> set[tuple[str, str, str]]:
+    """(role, currency, member) of everything that is in a match."""
+    return {(role, currency, member) for role, currency, members in found for member in members}
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3_600)
 def test_a_month_night_by_night_and_twice_as_a_whole(
@@ -46,7 +51,9 @@ def test_a_month_night_by_night_and_twice_as_a_whole(
         reconciling.run(copy, copy.config.entities, "month")
     one, other = (kept(copy) for copy in copies)
     assert one == other
-    assert {members for _, _, members in one} == {members for _, _, members in kept(nightly)}
+    assert used(one) == used(
+        kept(nightly)
+    )  # a refund that comes after a full match is a match of its own, as a whole it is in one
     for runtime in (copies[0], nightly):
         assert not any(ran.is_new for ran in reconciling.run(runtime, runtime.config.entities, "again"))
         assert verify(runtime.database).findings == []
