@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Keyed
 from dataclasses import dataclass, field
@@ -102,51 +103,64 @@ class Stream:
     doc: str = ""
 
     @cached_property
-    def keys(self) -> Callable[[bytes | str], tuple[Any, ...]]:
-        """(record id, updated at, units, control amount, control currency, what a deletion lacks); None where it has none."""
-        paths = [
-            self.record_id,
-            self.updated_at or "",
-            self.units or "",
-            *(self.control or ("", "")),
-            self.gone_without or "",
-        ]
-        wanted = [path for path in paths if path]
-        read = extractor(*dict.fromkeys(wanted))
-        position = {path: i for i, path in enumerate(dict.fromkeys(wanted))}
+    def _identity(self) -> Callable[[bytes | str], tuple[Any, ...]]:
+        return _reader(self.record_id, self.updated_at, self.units)
 
-        def run(payload: bytes | str) -> tuple[Any, ...]:
-            values = read(payload)
-            return tuple(values[position[path]] if path else None for path in paths)
-
-        return run
+    @cached_property
+    def _told(self) -> Callable[[bytes | str], tuple[Any, ...]]:
+        return _reader(*(self.control or (None, None)), self.gone_without)
 
     def identify(self, payload: bytes) -> tuple[str, datetime | None, int]:
         """(source id, the source's time of change, source rows); a record without a usable id is known by its content."""
-        record_id, updated, units, *_ = self.keys(payload)
+        record_id, updated, units = self._identity(payload)
         is_usable = record_id not in (None, "") and "\0" not in str(
             record_id
         )  # PostgreSQL's text can't hold a zero character
         source_id = str(record_id) if is_usable else "sha256:" + hashlib.sha256(payload).hexdigest()
         return source_id, instant(updated), int(units or 1)
 
-    def is_gone(self, payload: str) -> bool:
-        """True for a deletion notice."""
-        return self.gone_without is not None and self.keys(payload)[5] is None
+    def told(self, payload: str) -> tuple[str | None, str | None, bool]:
+        """(control amount in major units as decimal text, its currency, is it a deletion notice).
 
-    def control_of(self, payload: str) -> tuple[str | None, str | None]:
-        """(amount in major units as decimal text, currency) or (None, None) where the payload doesn't say it readably."""
-        if self.control is None:
-            return None, None
-        _, _, _, amount, currency, _ = self.keys(payload)
+        Both are None where the payload doesn't say them readably.
+        """
+        if self.control is None and self.gone_without is None:
+            return None, None, False
+        amount, currency, present = self._told(payload)
+        is_gone = self.gone_without is not None and present is None
+        code = str(currency or "").upper()
+        text = self._in_major_units(amount, code) if code in DIGITS else None
+        return (text, code, is_gone) if text is not None else (None, None, is_gone)
+
+    def _in_major_units(self, amount: Any, code: str) -> str | None:
+        if self.control_unit == "major" and isinstance(amount, str) and _PLAIN(amount):
+            return amount
         try:
             value = Decimal(str(amount))
         except InvalidOperation:
-            return None, None
-        code = str(currency or "").upper()
-        if not value.is_finite() or code not in DIGITS:
-            return None, None
-        return format(value.scaleb(-DIGITS[code]) if self.control_unit == "minor" else value, "f"), code
+            return None
+        if not value.is_finite():
+            return None
+        return format(value.scaleb(-DIGITS[code]) if self.control_unit == "minor" else value, "f")
+
+
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
+"""Decimal texts that are written as `format(Decimal(text), "f")` writes them."""
+
+
+def _reader(*paths: str | None) -> Callable[[bytes | str], tuple[Any, ...]]:
+    """Reads these paths of a payload, in this order; None where it has none or the path is None."""
+    wanted = list(dict.fromkeys(path for path in paths if path))
+    read = extractor(*wanted)
+    places = [wanted.index(path) if path else None for path in paths]
+    if None not in places and places == list(range(len(wanted))):
+        return read
+
+    def run(payload: bytes | str) -> tuple[Any, ...]:
+        values = read(payload)
+        return tuple(None if place is None else values[place] for place in places)
+
+    return run
 
 
 def instant(value: str | int | float | None) -> datetime | None:

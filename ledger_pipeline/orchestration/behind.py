@@ -1,11 +1,14 @@
-"""One piece of work at a time behind the caller's back: the database writes a chunk while the next one is read or mapped."""
+"""One piece of work at a time behind the caller's back: the database reads and writes chunks while another one is mapped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Behind:
@@ -43,3 +46,27 @@ class Behind:
         finally:
             if self._pool is not None:
                 self._pool.shutdown()
+
+
+@contextmanager
+def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """The same items; while the caller is at one, the next is being read. Leaving waits for the one that is being read.
+
+    What the items are read from is the reader's alone meanwhile.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        yield _read_ahead(pool, items)
+
+
+def _read_ahead(pool: ThreadPoolExecutor, items: Iterator[T]) -> Iterator[T]:
+    coming = pool.submit(_next, items)
+    while found := coming.result():
+        coming = pool.submit(_next, items)
+        yield found[0]
+
+
+def _next(items: Iterator[T]) -> tuple[T] | None:
+    """The next item, boxed, since a StopIteration doesn't pass through a future."""
+    for item in items:
+        return (item,)
+    return None

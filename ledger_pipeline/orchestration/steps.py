@@ -18,11 +18,10 @@ from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
 from ledger_pipeline.connect.errors import AuthError
 from ledger_pipeline.connect.source import Request, Stream
-from ledger_pipeline.model.journal import Rates
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration import booking, paths, unchanged
-from ledger_pipeline.orchestration.behind import Behind
+from ledger_pipeline.orchestration.behind import Behind, ahead
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
@@ -162,6 +161,13 @@ class Staged:
     refusals: list[Refusal] = field(default_factory=list)
     mapping_version: str = ""
 
+    def count(self, chunk: list[raw.Document], mapped: MappedChunk) -> None:
+        """Add what a chunk came to."""
+        self.documents += len(chunk)
+        self.refusals += mapped.refusals
+        for record, table in mapped.tables.items():
+            self.rows[record] += table.num_rows
+
 
 def _told_of_stage(staged: Staged) -> dict[str, object]:
     return {
@@ -188,24 +194,14 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
         chunk_no = 0
         with runtime.database.connect("reader") as reading, uncollected(), Behind() as behind:
             for name in streams:
-                for chunk in raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK):
-                    mapped = map_chunk(link, link.source.stream(name), chunk)
-                    chunk_no += 1
-                    behind.do(
-                        *(
-                            staging.write_chunk,
-                            connection,
-                            link.name,
-                            sync_date,
-                            chunk_no,
-                            mapped.documents,
-                            mapped.tables,
-                        )
-                    )
-                    result.documents += len(chunk)
-                    result.refusals += mapped.refusals
-                    for record, table in mapped.tables.items():
-                        result.rows[record] += table.num_rows
+                documents = raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK)
+                with ahead(documents) as chunks:
+                    for chunk in chunks:
+                        mapped = map_chunk(link, link.source.stream(name), chunk)
+                        chunk_no += 1
+                        into = (connection, link.name, sync_date, chunk_no)
+                        behind.do(staging.write_chunk, *into, mapped.documents, mapped.tables)
+                        result.count(chunk, mapped)
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
             connection,
@@ -238,13 +234,13 @@ class MappedChunk:
 
 def map_chunk(link: Link, stream: Stream, chunk: list[raw.Document]) -> MappedChunk:
     """Map landed payloads of a stream with the connection's present mapping."""
-    controls = [stream.control_of(document.payload) for document in chunk]
-    is_gone = [stream.is_gone(document.payload) for document in chunk]
+    told = [stream.told(document.payload) for document in chunk]
+    is_gone = [gone for _, _, gone in told]
     documents = pa.table(
         [
             [d.raw_id for d in chunk], [stream.name] * len(chunk), [d.source_id for d in chunk],
             pa.array([d.version_at for d in chunk], pa.timestamp("us", "UTC")), [d.units for d in chunk],
-            pa.array([c[0] for c in controls], pa.string()), pa.array([c[1] for c in controls], pa.string()),
+            pa.array([t[0] for t in told], pa.string()), pa.array([t[1] for t in told], pa.string()),
             is_gone,
         ],
         schema=staging.DOCUMENT,
@@ -472,11 +468,17 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         is_whole = bool(paths.group(runtime.config, link.name))  # equal events are counted over the whole day
         result = PostedDay(posting.Posted(), Counter(), Counter())
         rates = runtime.rates(connection)
-        fates = NO_FATES.empty_table()
+        made: _Made | None = None
         for group in day.groups(connection, apart, is_whole=is_whole):
-            posting.write_fates(connection, target, fates)
-            fates = _post_group(runtime, connection, link, target, group, refused, stale, rates, result)
-        posting.decide(connection, target, fates)
+            tables = placing.placed(connection, link.entity, link.name, _without(group.tables, {*refused, *stale}))
+            with Behind() as behind:  # the database writes one group while the next is booked
+                if made is not None:
+                    behind.do(_post_group, runtime, connection, link, target, made, refused, stale, result)
+                following = _Made(group.documents, tables, booking.wanted(runtime.config, link, tables, rates))
+            made = following
+        if made is not None:
+            _post_group(runtime, connection, link, target, made, refused, stale, result)
+        posting.decide(connection, target, NO_FATES.empty_table())
         done = result.posted
         entries = done.originals + done.corrected + done.unchanged
         return _remembered(
@@ -504,33 +506,38 @@ def _remembered(
 NO_FATES = pa.schema([("raw_id", pa.int64())])
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Some of a day's payloads, their records, and what these should stand as in the books."""
+
+    documents: pa.Table
+    tables: Mapping[str, pa.Table]
+    wanted: Wanted
+
+
 def _post_group(
     runtime: Runtime,
     connection: Connection,
     link: Link,
     target: posting.Target,
-    group: staging.Group,
+    made: _Made,
     refused: dict[int, str],
     stale: set[int],
-    rates: Rates,
     result: PostedDay,
-) -> pa.Table:
-    """Post some of a day's payloads and count them in; returns their fates."""
-    documents = group.documents
-    tables = {name: without(table, set(refused) | stale) for name, table in group.tables.items()}
-    tables = placing.placed(connection, link.entity, link.name, tables)
-    made = booking.wanted(runtime.config, link, tables, rates)
+) -> None:
+    """Post some of a day's payloads, decide their fates and count them in."""
+    documents, wanted = made.documents, made.wanted
     known = without(documents, set(refused) | stale)
-    target = paths.once(runtime.config, connection, target, made, tables, known)
-    _refuse(connection, link, target.sync_date, made, documents, target.run_id, target.at)
-    rejected = {raw_id for raw_id, _, _ in made.rejected}
+    target = paths.once(runtime.config, connection, target, wanted, made.tables, known)
+    _refuse(connection, link, target.sync_date, wanted, documents, target.run_id, target.at)
+    rejected = {raw_id for raw_id, _, _ in wanted.rejected}
     decided = without(documents, set(refused) | stale | rejected)
-    result.posted.add(append(runtime, connection, link, target, made, decided))
+    result.posted.add(append(runtime, connection, link, target, wanted, decided))
     why = staging.refused_ids(connection, link.name, target.sync_date, ("posting",)) | refused
-    fates = booking.fates(documents, made, why, stale, staging.ignored_by_people(connection, why))
+    fates = booking.fates(documents, wanted, why, stale, staging.ignored_by_people(connection, why))
+    posting.write_fates(connection, target, fates)
     result.fates.update(fates["fate"].to_pylist())
     result.units.update(booking.sum_units(fates))
-    return fates
 
 
 def target_of(
@@ -568,6 +575,10 @@ def append(
         done.add(posting.post(connection, books, *made.by_entity.get(entity, nothing), decided))
     events.entries_posted(connection, runtime.config.told_of("entry.posted"), done.batch_ids, target.at)
     return done
+
+
+def _without(tables: Mapping[str, pa.Table], raw_ids: set[int]) -> dict[str, pa.Table]:
+    return {name: without(table, raw_ids) for name, table in tables.items()}
 
 
 def without(table: pa.Table, raw_ids: set[int]) -> pa.Table:

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -39,19 +40,37 @@ def _printable(data: pa.Table) -> pa.Table:
     columns = []
     for column in data.columns:
         if pa.types.is_timestamp(column.type):
-            column = pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if column.type.unit == "s" else _iso(column)
+            column = _iso(column)
         elif pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
-            column = pa.chunked_array(
-                [pa.array([None if b is None else "\\x" + b.hex() for b in column.to_pylist()], pa.string())]
-            )
+            column = pc.binary_join_element_wise(r"\x", hex_of(column), "")
         columns.append(column)
     return pa.table(columns, names=data.column_names)
 
 
 def _iso(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """UTC with microseconds and a Z. Cast without a zone, which Arrow prints ten times as fast as with one."""
     return pc.binary_join_element_wise(
-        pc.strftime(pc.cast(column, pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%S"), "Z", ""
+        column.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us")).cast(pa.string()), "Z", ""
     )
+
+
+_DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+def hex_of(column: pa.ChunkedArray) -> pa.StringArray:
+    """Bytes as lower-case hex, null where null; all at once where each has the same length."""
+    flat = column.combine_chunks()
+    if not pa.types.is_fixed_size_binary(flat.type):
+        return pa.array([None if found is None else found.hex() for found in flat.to_pylist()], pa.string())
+    size, width = len(flat), flat.type.byte_width
+    raw = np.frombuffer(flat.buffers()[1], np.uint8)[flat.offset * width : (flat.offset + size) * width].reshape(
+        size, width
+    )
+    texts = np.empty((size, 2 * width), np.uint8)
+    texts[:, 0::2], texts[:, 1::2] = _DIGITS[raw >> 4], _DIGITS[raw & 15]
+    offsets = np.arange(0, 2 * width * (size + 1), 2 * width, dtype=np.int32)
+    found = pa.StringArray.from_buffers(size, pa.py_buffer(offsets), pa.py_buffer(texts))
+    return pc.if_else(flat.is_valid(), found, None) if flat.null_count else found
 
 
 def read(

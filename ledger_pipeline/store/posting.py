@@ -524,13 +524,23 @@ def text_of(table: pa.Table) -> bytes:
     columns = []
     for column in table.columns:
         if pa.types.is_fixed_size_binary(column.type):
-            columns.append(pa.chunked_array([pa.array([b.hex() for b in column.to_pylist()], pa.string())]))
+            texts = frames.hex_of(column)
         elif pa.types.is_timestamp(column.type):
-            columns.append(pc.cast(pc.cast(column, pa.int64()), pa.string()))
+            texts = pc.cast(pc.cast(column, pa.int64()), pa.string())
         else:
-            columns.append(pc.fill_null(pc.cast(column, pa.string()), ""))
-    rows = pc.binary_join_element_wise(*columns, "\x1f")
-    return "\n".join(rows.to_pylist()).encode()
+            texts = pc.cast(column, pa.string())
+        columns.append(pc.fill_null(texts, ""))
+    rows = pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, "\x1f"), "", "\n")
+    return b"".join(map(_characters, rows.chunks))[:-1]
+
+
+def _characters(texts: pa.StringArray) -> bytes:
+    """All texts of an array, one behind the other."""
+    _, offsets, data = texts.buffers()
+    if not len(texts) or data is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return bytes(memoryview(data)[ends[0] : ends[-1]])
 
 
 def decide(connection: Connection, target: Target, fates: pa.Table) -> None:

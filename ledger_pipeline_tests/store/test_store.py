@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from ledger_pipeline.model.records import RECORDS, SQL
-from ledger_pipeline.store import frames, gate, raw, schema, staging
+from ledger_pipeline.store import frames, gate, posting, raw, schema, staging
 from ledger_pipeline.store.database import Database, without_password
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline_tests.fakes import row, table
@@ -177,6 +177,33 @@ def test_rows_survive_the_way_into_the_database_and_back(scratch: Database, rows
 
 def names(of: pa.Schema) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, of.names))
+
+
+HASH = st.none() | st.binary(min_size=4, max_size=4)
+
+
+@given(st.lists(HASH), st.lists(HASH), st.integers(0, 3))
+def test_bytes_become_hex(one: list[bytes | None], more: list[bytes | None], skipped: int) -> None:
+    expected = [None if found is None else found.hex() for found in (one + more)[skipped:]]
+    for kind in (pa.binary(4), pa.binary()):
+        column = pa.chunked_array([pa.array(one, kind), pa.array(more, kind)]).slice(skipped)
+        assert frames.hex_of(column).to_pylist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), TEXT, st.none() | MOMENT, HASH), max_size=6))
+def test_the_text_that_the_chain_covers_is_rows_of_units(rows: list[tuple[Any, ...]]) -> None:
+    kinds = (pa.int64(), pa.string(), pa.timestamp("us", "UTC"), pa.binary(4))
+    columns = [pa.array([row[n] for row in rows], kind) for n, kind in enumerate(kinds)]
+    table = pa.table([pa.chunked_array([column[:2], column[2:]]) for column in columns], names=list("abcd"))
+
+    def plain(value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, datetime):
+            return str((value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+        return value.hex() if isinstance(value, bytes) else str(value)
+
+    assert posting.text_of(table) == "\n".join("\x1f".join(map(plain, row)) for row in rows).encode()
 
 
 def test_bytes_are_written_as_they_are(database: Database) -> None:

@@ -53,7 +53,7 @@ def test_every_row_of_305_days_has_one_fate_and_the_money_ties(puller: Any) -> N
         repeated += pulled.request.notes["repeated_rows"]
         for payload, fate, reason in zip(pulled.payloads, pulled.fates, pulled.reasons, strict=True):
             source_id, _, rows = connection.stream.identify(payload)
-            amount, currency = connection.stream.control_of(payload.decode())
+            amount, currency, _ = connection.stream.told(payload.decode())
             assert amount is not None
             assert currency == "GBP"
             units[fate] += rows
