@@ -9,7 +9,7 @@ import json
 import sys
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,10 +30,10 @@ from ledger_pipeline.commands import retention as retention_commands
 from ledger_pipeline.commands import statement_balances as statement_balance_commands
 from ledger_pipeline.commands import statements as statements_commands
 from ledger_pipeline.commands import webhooks as webhooks_commands
-from ledger_pipeline.commands.common import AsJson, ConfigFile
+from ledger_pipeline.commands.common import AsJson, ConfigFile, a_day, fail, runtime_of, show
 
 if TYPE_CHECKING:
-    from ledger_pipeline.orchestration.runtime import Runtime
+    pass
 
 app = typer.Typer(
     name="ledger-pipeline",
@@ -89,33 +89,6 @@ def main() -> None:
         sys.exit(1)
 
 
-def fail(*lines: str) -> NoReturn:
-    """Say what is wrong and end with 1."""
-    for line in lines:
-        typer.echo(f"error: {line}", err=True)
-    raise typer.Exit(1)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
-
-
-def _runtime(path: Path | None) -> Runtime:
-    from ledger_pipeline.orchestration.runtime import Runtime
-
-    return Runtime.from_file(path)
-
-
-def _show(as_json: bool, data: Any, print_it: Any) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2, default=str))
-    else:
-        print_it()
-
-
 @app.command()
 def init(
     folder: Annotated[
@@ -143,7 +116,7 @@ def demo(
     """Book the sandbox company's nights through Dagster and hold the result against its own books."""
     from ledger_pipeline.demo import run
 
-    raise typer.Exit(run(days, _day(start), seed, orders_per_day, workers, as_json))
+    raise typer.Exit(run(days, a_day(start), seed, orders_per_day, workers, as_json))
 
 
 @app.command()
@@ -173,8 +146,8 @@ def sync(
         raise typer.BadParameter("give --date or --from/--to, not both")
     if bool(first) != bool(last):
         raise typer.BadParameter("--from and --to go together")
-    begin = _day(first or day) if first or day else date.today() - timedelta(days=1)  # noqa: DTZ011 - what the person calls yesterday
-    raise typer.Exit(run_sync(config, begin, _day(last) if last else begin, connection or [], workers, as_json))
+    begin = a_day(first or day) if first or day else date.today() - timedelta(days=1)  # noqa: DTZ011 - what the person calls yesterday
+    raise typer.Exit(run_sync(config, begin, a_day(last) if last else begin, connection or [], workers, as_json))
 
 
 @app.command("import")
@@ -190,7 +163,7 @@ def import_(
     """Import one file into a file connection: kept, staged, checked and posted like a delivered one."""
     from ledger_pipeline.cli_support import run_import
 
-    raise typer.Exit(run_import(config, file, connection, _day(day) if day else date.today(), as_json))  # noqa: DTZ011
+    raise typer.Exit(run_import(config, file, connection, a_day(day) if day else date.today(), as_json))  # noqa: DTZ011
 
 
 @app.command("trial-balance")
@@ -204,11 +177,9 @@ def trial_balance(
     """The trial balance per entity, by account and currency."""
     from ledger_pipeline.cli_support import balance_rows, print_balances
 
-    runtime = _runtime(config)
-    if entity and entity not in runtime.config.entities:
-        fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
-    rows = balance_rows(runtime, entity or None, _day(through) if through else None, by_role)
-    _show(as_json, rows, lambda: print_balances(runtime, rows))
+    runtime = runtime_of(config, entity=entity)
+    rows = balance_rows(runtime, entity or None, a_day(through) if through else None, by_role)
+    show(as_json, rows, lambda: print_balances(runtime, rows))
 
 
 @app.command()
@@ -225,14 +196,14 @@ def entries(
     from ledger_pipeline.cli_support import print_trace
     from ledger_pipeline.reports.trace import trace
 
-    runtime = _runtime(config)
+    runtime = runtime_of(config)
     with runtime.database.connect("reader") as connected:
         found = trace(connected, source_id, connection or None, with_payload=payload)
     if not found["versions"]:
         fail(
             f"no record with source id {source_id!r}" + (f" in {connection}" if connection else "") + " has been pulled"
         )
-    _show(as_json, found, lambda: print_trace(found))
+    show(as_json, found, lambda: print_trace(found))
 
 
 @app.command()
@@ -244,11 +215,9 @@ def verify(
     """Recompute hashes, chain, balances, references and fates; ends with 1 when anything was changed behind the books' back."""
     from ledger_pipeline.cli_support import print_proof, prove
 
-    runtime = _runtime(config)
-    if entity and entity not in runtime.config.entities:
-        fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
+    runtime = runtime_of(config, entity=entity)
     proof = prove(runtime, entity or None)
-    _show(as_json, proof, lambda: print_proof(proof))
+    show(as_json, proof, lambda: print_proof(proof))
     raise typer.Exit(1 if proof["count"] else 0)
 
 
@@ -265,9 +234,7 @@ def export_(
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r} is no format; known are {', '.join(FORMATS)}")
-    runtime = _runtime(config)
-    if entity and entity not in runtime.config.entities:
-        fail(f"unknown entity {entity!r}; known are {', '.join(runtime.config.entities)}")
+    runtime = runtime_of(config, entity=entity)
     write_journal(runtime, "hledger" if form == "hledger" else "beancount", entity or None, output)
 
 
@@ -282,7 +249,7 @@ def mapping(
     if source and source not in sources.known():
         fail(f"unknown source {source!r}; known are {', '.join(sources.known())}")
     names = [source] if source else list(sources.known())
-    _show(
+    show(
         as_json,
         mapping_page.as_json(names) if as_json else None,
         lambda: typer.echo(mapping_page.as_markdown(names), nl=False),
@@ -325,7 +292,7 @@ def serve(
     """Serve the sample company's Shopify, Stripe and Plaid on 127.0.0.1."""
     from ledger_pipeline.sandbox.run import serve as run
 
-    run(port, seed, _day(start), orders_per_day, clock, fault or [], fast)
+    run(port, seed, a_day(start), orders_per_day, clock, fault or [], fast)
 
 
 @sandbox.command()
@@ -340,7 +307,7 @@ def webhooks(
     """Send the company's webhooks to a receiver as its changes happen, in real time, signed as each provider signs."""
     from ledger_pipeline.sandbox.run import webhooks as run
 
-    run(to, seconds, connection or [], seed, _day(start), orders_per_day)
+    run(to, seconds, connection or [], seed, a_day(start), orders_per_day)
 
 
 @sandbox.command()
@@ -353,7 +320,7 @@ def truth(
     """The company's own books as JSON, computed without the pipeline."""
     from ledger_pipeline.sandbox.run import truth_json
 
-    typer.echo(truth_json(seed, _day(start), orders_per_day, _day(through)))
+    typer.echo(truth_json(seed, a_day(start), orders_per_day, a_day(through)))
 
 
 if __name__ == "__main__":

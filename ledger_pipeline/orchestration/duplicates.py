@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 
-from ledger_pipeline.orchestration import steps
+from ledger_pipeline.orchestration.again import run_again
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reconcile import flags, twins
 from ledger_pipeline.reconcile.flags import Decision, Flag
 from ledger_pipeline.reconcile.twins import Orphan
 from ledger_pipeline.store import actions
-from ledger_pipeline.store.gate import GateClosed
 
 
 @dataclass(slots=True)
@@ -39,18 +38,8 @@ def decide(runtime: Runtime, flag_id: int, decision: Decision, *, by: str, reaso
         flag, before = flags.decide(connection, flag_id, decision, by=by, reason=reason, at=runtime.clock())
         is_applied = "duplicate" in (before, decision) and flag.what != "statement"
         days = flags.days_of(connection, flag) if is_applied else []
-    done = Decided(flag)
-    link = runtime.link(flag.connection)
-    for day in days:
-        steps.stage(runtime, link, day, run_id)
-        steps.check(runtime, link, day, run_id)
-        try:
-            posted = steps.post(runtime, link, day, run_id, is_adjusting=True).posted
-        except GateClosed as error:
-            done.closed.append(str(error))
-        else:
-            done.entries += posted.originals + posted.corrected + posted.reversed
-        done.days.append(day)
+    again = run_again(runtime, ((flag.connection, day) for day in days), run_id)
+    done = Decided(flag, days, again.entries, again.closed)
     with runtime.database.connect() as connection:
         details = {
             "flag": flag_id,

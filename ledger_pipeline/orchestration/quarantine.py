@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from ledger_pipeline.orchestration import steps
+from ledger_pipeline.orchestration.again import run_again
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store import actions, quarantine
-from ledger_pipeline.store.gate import GateClosed
 from ledger_pipeline.store.quarantine import Decision, QuarantineRefused
 
 
@@ -92,16 +91,8 @@ def _again(runtime: Runtime, act: str, raw_ids: Sequence[int], *, by: str, reaso
         files = [quarantine.file_of(connection, raw_id) for raw_id in raw_ids]
         done = Retried(quarantine.days(connection, raw_ids))
     before = _held(runtime, done.days)
-    for name, day in done.days:
-        link = runtime.link(name)
-        steps.stage(runtime, link, day, run_id)
-        steps.check(runtime, link, day, run_id)
-        try:
-            posted = steps.post(runtime, link, day, run_id, is_adjusting=True).posted
-        except GateClosed as error:
-            done.closed.append(str(error))
-        else:
-            done.entries += posted.originals + posted.corrected + posted.reversed
+    again = run_again(runtime, done.days, run_id)
+    done.entries, done.closed = again.entries, again.closed
     with runtime.database.connect() as connection:
         after = quarantine.fates(connection, raw_ids)
         for one in files:

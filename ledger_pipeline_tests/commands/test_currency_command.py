@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ledger_pipeline.cli import app
 from ledger_pipeline.connect.errors import BadPayload
 from ledger_pipeline.connect.fx import fetch, history_ends, is_business_day
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.commands.desk import Desk
 from ledger_pipeline_tests.connect.conftest import Answer
 from ledger_pipeline_tests.connect.conftest import serve as serve
 from ledger_pipeline_tests.orchestration.months import NOW, company, deliver
@@ -26,22 +24,16 @@ from ledger_pipeline_tests.orchestration.months import NOW, company, deliver
 MONTH = ("--entity", "acme", "--month", "2024-09", "--by", "Ann")
 
 
-class Desk:
+class Pounds(Desk):
     """The commands on a company with one line in dollars, its books being in pounds."""
 
+    catches = True
+
     def __init__(self, folder: Path, database: Database, rates: str = "") -> None:
-        self.config = company(folder, database)
+        super().__init__(company(folder, database))
         text = self.config.read_text().replace("currency: {{ value: GBP }}", "").replace("value: GBP", "value: USD")
         self.config.write_text(f"rates: {{ url: {rates} }}\n{text}" if rates else text)
         self.folder = folder
-
-    def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, [*arguments, "--config", str(self.config)])
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        result = self(*arguments, "--json")
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
 
     def book(self, day: date, amount: str) -> steps.Day:
         deliver(self.folder, day, f"{day},{amount},deposit")
@@ -51,7 +43,7 @@ class Desk:
 
 
 def test_the_months_end_is_booked_once(tmp_path: Path, database: Database) -> None:
-    desk = Desk(tmp_path, database)
+    desk = Pounds(tmp_path, database)
     desk.book(date(2024, 9, 28), "100000.00")
     said = desk("revalue", *MONTH)
     assert said.exit_code == 0
@@ -82,7 +74,7 @@ def test_newer_rates_are_fetched_and_known_ones_stay(
     day = after(history_ends())
     first = ecb(f"{day},1.25,N/A,0.5,9,", f"{history_ends()},7,7,7,7,")
     server = serve([Answer(body=first), Answer(body=ecb(f"{day},1.30,170.5,0.5,9,"))])
-    desk = Desk(tmp_path, database, f"{server.url}/eurofxref-hist.zip")
+    desk = Pounds(tmp_path, database, f"{server.url}/eurofxref-hist.zip")
     assert desk.json("rates", "refresh") == {"new": 2, "differing": []}
     changed = desk.json("rates", "refresh", code=1)
     assert (changed["new"], len(changed["differing"])) == (1, 1)
@@ -96,7 +88,7 @@ def test_newer_rates_are_fetched_and_known_ones_stay(
 def test_a_night_fetches_what_it_needs(tmp_path: Path, database: Database, serve: Callable[..., Any]) -> None:
     day = after(history_ends())
     server = serve([Answer(body=ecb(f"{day},1.25,170,0.5,9,"))])
-    desk = Desk(tmp_path, database, f"{server.url}/rates.zip")
+    desk = Pounds(tmp_path, database, f"{server.url}/rates.zip")
     done = desk.book(day, "10.00")
     assert done.posted is not None
     assert dict(done.posted.fates) == {"posted": 1}
@@ -106,7 +98,7 @@ def test_a_night_fetches_what_it_needs(tmp_path: Path, database: Database, serve
 def test_without_its_rate_a_record_waits_by_name(tmp_path: Path, database: Database, serve: Callable[..., Any]) -> None:
     day = after(history_ends())
     server = serve([Answer(status=404, body=b"gone")])
-    desk = Desk(tmp_path, database, f"{server.url}/rates.zip")
+    desk = Pounds(tmp_path, database, f"{server.url}/rates.zip")
     done = desk.book(day, "10.00")
     assert done.posted is not None
     assert dict(done.posted.fates) == {"quarantined": 1}
@@ -133,5 +125,5 @@ def test_what_is_no_rate_file_is_refused(serve: Callable[..., Any], body: bytes)
 
 
 def test_rates_without_a_url_are_a_mistake_in_the_configuration(tmp_path: Path, database: Database) -> None:
-    said = Desk(tmp_path, database)("rates", "refresh")
+    said = Pounds(tmp_path, database)("rates", "refresh")
     assert said.exit_code == 1

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from ledger_pipeline.commands.periods import period
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.commands.desk import Desk
 from ledger_pipeline_tests.orchestration.months import NIGHTS, booked_month
 
 MONTH = ("--entity", "acme", "--month", "2024-09")
 BY = ("--by", "Ann Auditor")
 
 
-class Desk:
+class PeriodDesk(Desk):
     """The command on the books of September 2024."""
 
-    def __init__(self, config: Path) -> None:
-        self.config = config
-
-    def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(period, [*arguments, "--config", str(self.config)], catch_exceptions=False)
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        result = self(*arguments, "--json")
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
+    app = period
 
 
 @pytest.fixture
 def desk(tmp_path: Path, database: Database) -> Desk:
-    return Desk(booked_month(tmp_path, database))
+    return PeriodDesk(booked_month(tmp_path, database))
 
 
 def test_a_month_is_listed_with_its_state(desk: Desk) -> None:

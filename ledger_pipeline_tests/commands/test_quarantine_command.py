@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ledger_pipeline.cli import app
 from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.commands.desk import Desk
 from ledger_pipeline_tests.orchestration.months import NIGHTS, NOW, company, deliver
 
 BY = ("--by", "Ann Auditor")
-
-
-class Desk:
-    """The command on the bank's books."""
-
-    def __init__(self, config: Path) -> None:
-        self.config = config
-
-    def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, [*arguments, "--config", str(self.config)], catch_exceptions=False)
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        result = self(*arguments, "--json")
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
 
 
 @pytest.fixture

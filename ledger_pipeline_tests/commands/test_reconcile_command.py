@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
 
 from ledger_pipeline.commands.reconcile import open_items, reconcile
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.commands.desk import Desk
 from ledger_pipeline_tests.reconcile.conftest import Desk as Acme
 
 CONFIG = """\
@@ -23,12 +21,12 @@ connections: {{}}
 BY = ("--by", "Ann")
 
 
-class Desk:
+class Office(Desk):
     """The commands on a company with an order and its payment, and a payout that the bank may show."""
 
     def __init__(self, folder: Path, database: Database) -> None:
+        super().__init__(folder / "ledger.yaml")
         self.acme = Acme(database)
-        self.config = folder / "ledger.yaml"
         self.config.write_text(CONFIG.format(url=database.url))
         self.app = typer.Typer()
         self.app.add_typer(reconcile, name="reconcile")
@@ -40,21 +38,13 @@ class Desk:
         self.acme.payout("po_1", 50_000)
         self.acme.bank("b1", 50_000, 1, "WIRE IN 77")
 
-    def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(self.app, [*arguments, "--config", str(self.config)], env={"COLUMNS": "80"})
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        result = self(*arguments, "--json")
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
-
 
 @pytest.fixture
-def desk(tmp_path: Path, database: Database) -> Desk:
-    return Desk(tmp_path, database)
+def desk(tmp_path: Path, database: Database) -> Office:
+    return Office(tmp_path, database)
 
 
-def test_run_says_what_it_matched_and_then_nothing_new(desk: Desk) -> None:
+def test_run_says_what_it_matched_and_then_nothing_new(desk: Office) -> None:
     desk.fill()
     assert (
         desk("reconcile", "run").output == "acme: 1 matched, 1 suggested, 0 joined, 0 dissolved; 2 records are open\n"
@@ -64,7 +54,7 @@ def test_run_says_what_it_matched_and_then_nothing_new(desk: Desk) -> None:
     assert desk("reconcile", "run", "--entity", "nobody").exit_code == 1
 
 
-def test_a_suggestion_is_shown_with_its_reasons_and_accepted(desk: Desk) -> None:
+def test_a_suggestion_is_shown_with_its_reasons_and_accepted(desk: Office) -> None:
     desk.fill()
     desk("reconcile", "run")
     said = desk("reconcile", "suggestions").output
@@ -81,7 +71,7 @@ def test_a_suggestion_is_shown_with_its_reasons_and_accepted(desk: Desk) -> None
     assert (again.exit_code, "counts already" in again.output) == (1, True)
 
 
-def test_a_rejected_suggestion_is_gone(desk: Desk) -> None:
+def test_a_rejected_suggestion_is_gone(desk: Office) -> None:
     desk.fill()
     desk("reconcile", "run")
     (one,) = desk.json("reconcile", "suggestions")
@@ -94,7 +84,7 @@ def test_a_rejected_suggestion_is_gone(desk: Desk) -> None:
     assert desk("reconcile", "reject", "99", *BY).exit_code == 1
 
 
-def test_open_items_are_listed_with_their_cause_within_eighty_columns(desk: Desk) -> None:
+def test_open_items_are_listed_with_their_cause_within_eighty_columns(desk: Office) -> None:
     desk.fill()
     desk("reconcile", "run")
     result = desk("open-items", "--date", "2026-10-20")
@@ -111,7 +101,7 @@ def test_open_items_are_listed_with_their_cause_within_eighty_columns(desk: Desk
     assert (data["differences"], data["by_cause_base_minor"]["payment missing"]) == ([], 50_000)
 
 
-def test_before_anything_is_posted(desk: Desk) -> None:
+def test_before_anything_is_posted(desk: Office) -> None:
     result = desk("open-items")
     assert (result.exit_code, "nothing is posted yet" in result.output) == (1, True)
     assert desk("open-items", "--date", "yesterday").exit_code == 2

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ledger_pipeline.cli import app
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.commands.desk import Desk
 from ledger_pipeline_tests.orchestration.months import NIGHTS, booked_month
 
 RANGE = ("--from", "2024-09-28", "--to", "2024-09-30")
 WHO = ("--by", "Ann", "--reason", "line 2 was interest")
 
 
-class Desk:
+class Bank(Desk):
     """The commands on three bank lines."""
-
-    def __init__(self, config: Path) -> None:
-        self.config = config
-
-    def __call__(self, *arguments: str, answer: str = "") -> Result:
-        return CliRunner().invoke(app, [*arguments, "--config", str(self.config)], input=answer)
-
-    def json(self, *arguments: str) -> Any:
-        result = self(*arguments, "--json")
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
 
     def recognise(self) -> None:
         """From now on the rules know what `line 2` is."""
@@ -46,11 +32,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, database: Database) -> Desk:
-    return Desk(booked_month(tmp_path, database))
+def desk(tmp_path: Path, database: Database) -> Bank:
+    return Bank(booked_month(tmp_path, database))
 
 
-def test_nothing_differs_while_nothing_changed(desk: Desk) -> None:
+def test_nothing_differs_while_nothing_changed(desk: Bank) -> None:
     said = desk("preview", "--date", str(NIGHTS[0]))
     assert said.exit_code == 0
     assert "no difference: the books say what today's mappings and rules say" in said.output
@@ -58,7 +44,7 @@ def test_nothing_differs_while_nothing_changed(desk: Desk) -> None:
     assert (found["payloads"], found["unchanged"], found["kinds"]) == (3, 3, {})
 
 
-def test_a_replay_shows_accounts_and_entries_and_keeps_nothing(desk: Desk) -> None:
+def test_a_replay_shows_accounts_and_entries_and_keeps_nothing(desk: Bank) -> None:
     desk.recognise()
     before = desk.roles()
     said = desk("replay", *RANGE, "--entries")
@@ -74,7 +60,7 @@ def test_a_replay_shows_accounts_and_entries_and_keeps_nothing(desk: Desk) -> No
     assert desk.roles() == before
 
 
-def test_an_applied_replay_is_asked_for_and_named(desk: Desk) -> None:
+def test_an_applied_replay_is_asked_for_and_named(desk: Bank) -> None:
     desk.recognise()
     assert desk("replay", *RANGE, "--apply").exit_code == 2
     no = desk("replay", *RANGE, "--apply", *WHO, answer="n\n")
@@ -103,5 +89,5 @@ def test_an_applied_replay_is_asked_for_and_named(desk: Desk) -> None:
         ("replay", *RANGE, "--apply", *WHO, "--json"),
     ],
 )
-def test_wrong_use_ends_with_two(desk: Desk, arguments: tuple[str, ...]) -> None:
+def test_wrong_use_ends_with_two(desk: Bank, arguments: tuple[str, ...]) -> None:
     assert desk(*arguments).exit_code == 2

@@ -16,13 +16,11 @@ from ledger_pipeline.connect.banking import Categorise, bank_account_role, role_
 from ledger_pipeline.connect.mapping import Field, Mapping
 from ledger_pipeline.connect.source import Options, Source, Stream
 from ledger_pipeline.model.records import RECORDS
-from ledger_pipeline.orchestration import reconciling, steps
+from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.reconcile import matches
-from ledger_pipeline.reconcile.matches import Kept, Ran
 from ledger_pipeline.store.database import Database
-from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.fakes import Shelf
+from ledger_pipeline_tests.reconcile.proven import Proven
 
 MONDAY = date(2026, 10, 5)
 RULES = (
@@ -106,7 +104,7 @@ _LINES = (
 )
 
 
-class House:
+class House(Proven):
     """Acme in USD: connections `shop`, `stripe`, `bank`. Days count from Monday, 2026-10-05; amounts are cents."""
 
     def __init__(self, database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch, base: str = "USD") -> None:
@@ -187,19 +185,6 @@ class House:
 
     # what the books say -------------------------------------------------------------------------------------------------
 
-    def run(self) -> Ran:
-        """Reconcile, prove the books, and be sure that a second time changes nothing."""
-        (ran,) = reconciling.run(self.runtime, ["acme"], "reconcile")
-        (again,) = reconciling.run(self.runtime, ["acme"], "again")
-        assert not again.is_new, again
-        assert verify(self.database).findings == []
-        return ran
-
-    def live(self) -> list[Kept]:
-        """Matches and suggestions."""
-        with self.database.connect("reader") as connection:
-            return matches.live(connection, "acme")
-
     def role(self, id_: str) -> str:
         """Where a bank line's other side stands now."""
         [(role,)] = self.rows(
@@ -213,11 +198,6 @@ class House:
         """Minor units, debit positive."""
         found = self.rows("SELECT amount_minor FROM ledger.balance WHERE (role, currency) = (%s, %s)", role, currency)
         return int(found[0][0]) if found else 0
-
-    def rows(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """What a query says, as the reader."""
-        with self.database.connect("reader") as connection:
-            return connection.execute(query, arguments).fetchall()
 
 
 assert {m.record for m in (*_SALES, *_PAYOUTS, *_LINES)} <= set(RECORDS)

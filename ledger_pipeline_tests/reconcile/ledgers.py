@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from ledger_pipeline.orchestration import reconciling, steps
+from ledger_pipeline.orchestration import steps
 from ledger_pipeline.orchestration.runtime import Runtime
-from ledger_pipeline.reconcile import matches
-from ledger_pipeline.reconcile.matches import Kept, Ran
 from ledger_pipeline.store.database import Database
-from ledger_pipeline.store.proof import verify
+from ledger_pipeline_tests.reconcile.proven import Proven
 
 MONDAY = date(2026, 10, 5)
 CONFIG = """\
@@ -86,7 +84,7 @@ HEADS = {
 }
 
 
-class Ledgers:
+class Ledgers(Proven):
     """Acme in EUR: connections `invoices`, `bills`, `payroll`, `bank`. Days count from Monday, 2026-10-05; amounts are cents."""
 
     def __init__(self, database: Database, folder: Path) -> None:
@@ -108,21 +106,8 @@ class Ledgers:
     def invoice(self, number: str, net: str, tax: str = "0", total: str = "", **more: str) -> str:
         """A row; without a total it is net + tax where these are whole cents."""
         said = {"Due": "2026-11-04", "Code": "", "State": "posted", "Reduces": "", "Customer": "c1"} | more
-        stated = total or f"{float(net) + float(tax):.2f}"
+        stated = total or f"{Decimal(net) + Decimal(tax):.2f}"
         return ",".join((number, str(MONDAY), said["Due"], net, tax, stated, *list(said.values())[1:]))
-
-    def run(self) -> Ran:
-        """Reconcile, prove the books, and be sure that a second time changes nothing."""
-        (ran,) = reconciling.run(self.runtime, ["acme"], "reconcile")
-        (again,) = reconciling.run(self.runtime, ["acme"], "again")
-        assert not again.is_new, again
-        assert verify(self.database).findings == []
-        return ran
-
-    def live(self) -> list[Kept]:
-        """Matches and suggestions."""
-        with self.database.connect("reader") as connection:
-            return matches.live(connection, "acme")
 
     def balances(self) -> dict[str, int]:
         """Minor units by role, debit positive; what isn't zero."""
@@ -136,8 +121,3 @@ class Ledgers:
             name,
         )
         return {id_: (fate, reason) for id_, fate, reason in rows}
-
-    def rows(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """What a query says, as the reader."""
-        with self.database.connect("reader") as connection:
-            return connection.execute(query, arguments).fetchall()
