@@ -163,6 +163,7 @@ class _Mail:
         mail["From"] = self._of["sender"]
         mail["To"] = ", ".join(self._of["to"])
         mail.set_content(message.text)
+        remember([self._of["password"]])
         try:
             with self._server() as server:
                 if self._of["security"] == "starttls":
@@ -172,6 +173,13 @@ class _Mail:
                 refused = server.send_message(mail)
         except smtplib.SMTPResponseException as error:
             raise AlertFailed(f"the mail server answered {error.smtp_code}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise AlertFailed(f"the mail server's certificate is refused: {error.verify_message}") from None
+        except ssl.SSLError as error:
+            why = f"TLS with the mail server failed ({error.reason}); is `security: {self._of['security']}` right for its port?"
+            raise AlertFailed(why) from None
+        except smtplib.SMTPNotSupportedError as error:
+            raise AlertFailed(f"the mail server can't do what is asked: {error}") from None
         except (OSError, smtplib.SMTPException) as error:
             raise AlertFailed(f"the mail server was not reached ({type(error).__name__})") from None
         if refused:
