@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
 _SHORTEST = 4  # a shorter "secret" would mask ordinary words
@@ -155,3 +155,10 @@ class Redactor(logging.Filter):
 
 process_wide = Redactor(live=lambda: tuple(_remembered))
 """Masks every secret that was remembered."""
+
+
+def remember_address(url: str) -> None:
+    """An address that is a key, as a chat's or a workflow's: urllib3 logs its path and query at DEBUG."""
+    parts = urlsplit(url)
+    remember([parts.path, parts.query])
+    logging.getLogger("urllib3.connectionpool").addFilter(process_wide)

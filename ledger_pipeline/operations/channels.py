@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import smtplib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import requests
 
 from ledger_pipeline import config as configuration
-from ledger_pipeline.connect.redact import Redactor, process_wide, remember
+from ledger_pipeline.connect.redact import Redactor, remember, remember_address
 from ledger_pipeline.model.alert import Alert, Severity
 from ledger_pipeline.operations.settings import AlertsConfig, EmailChannel, HttpChannel, SlackChannel, one_line
 
@@ -194,9 +192,7 @@ class _Mail:
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> None:
     try:
-        parts = urlsplit(url)
-        remember([parts.path, parts.query])  # the address is a key in many chats, and urllib3 logs it at DEBUG
-        logging.getLogger("urllib3.connectionpool").addFilter(process_wide)
+        remember_address(url)
         answer = requests.post(url, json=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     except (requests.RequestException, UnicodeError) as error:
         raise AlertFailed(f"the address was not reached ({type(error).__name__})") from None

@@ -22,6 +22,7 @@ import requests
 
 from ledger_pipeline import config as configuration
 from ledger_pipeline.config import ConfigError, LedgerConfig
+from ledger_pipeline.connect.redact import remember_address
 from ledger_pipeline.connect.webhook import standard_headers, standard_key
 from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.store import events
@@ -123,6 +124,8 @@ def deliver(
     """
     until = time.monotonic() + seconds
     counts: Counter[tuple[str, str]] = Counter()
+    for endpoint in to:
+        remember_address(endpoint.url)
     with ThreadPoolExecutor(max(len(to), 1), thread_name_prefix="endpoint") as pool:
         for one in pool.map(lambda endpoint: _serve(database, endpoint, until, clock, keep), to):
             counts.update(one)
