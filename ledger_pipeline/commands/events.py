@@ -65,7 +65,7 @@ def log(
                 f"({said}, {one['duration_ms']} ms)"
             )
         if not found:
-            typer.echo("no attempt yet")
+            typer.echo("no attempt yet, or no such event")
 
     show(as_json, found, print_it)
 
