@@ -76,11 +76,11 @@ entities:
   acme: {{name: Acme, base_currency: USD, time_zone: UTC}}
 connections:
   stripe_ok: {{entity: acme, source: stripe, base_url: {url}/stripe_ok, api_key: "${{STRIPE_OK}}", webhook_secrets: ["${{IN_NEW}}", "${{IN_OLD}}"]}}
-  stripe_refused: {{entity: acme, source: stripe, base_url: {url}/refused, api_key: "${{file:{folder}/stripe_refused}}"}}
-  stripe_down: {{entity: acme, source: stripe, base_url: {url}/down, api_key: "${{vault:secret/books#key}}"}}
-  stripe_locked: {{entity: acme, source: stripe, base_url: {url}/down, api_key: "${{vault:secret/locked#key}}"}}
-  stripe_away: {{entity: acme, source: stripe, base_url: {url}/away, api_key: "${{STRIPE_AWAY}}"}}
-  shop: {{entity: acme, source: shopify, shop_url: {url}/shop, access_token: "${{SHOP_TOKEN}}"}}
+  stripe_refused: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/refused, api_key: "${{file:{folder}/stripe_refused}}"}}
+  stripe_down: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/down, api_key: "${{vault:secret/books#key}}"}}
+  stripe_locked: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/down, api_key: "${{vault:secret/locked#key}}"}}
+  stripe_away: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/away, api_key: "${{STRIPE_AWAY}}"}}
+  shop: {{entity: acme, source: shopify, is_sandbox: false, shop_url: {url}/shop, access_token: "${{SHOP_TOKEN}}"}}
   plaid:
     entity: acme
     source: plaid
