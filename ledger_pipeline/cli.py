@@ -303,11 +303,16 @@ def webhooks(
     seed: Annotated[int, typer.Option(help="Which company.")] = 7,
     start: Annotated[str, typer.Option(help="First day of its history.")] = "2026-10-05",
     orders_per_day: Annotated[int, typer.Option(help="Orders a day in the US shop.")] = 40,
+    hours: Annotated[int, typer.Option(min=0, help="First send what happened in the last so many hours.")] = 0,
 ) -> None:
     """Send the company's webhooks to a receiver as its changes happen, in real time, signed as each provider signs."""
     from ledger_pipeline.sandbox.run import webhooks as run
 
-    run(to, seconds, connection or [], seed, a_day(start), orders_per_day)
+    try:
+        all_taken = run(to, seconds, connection or [], seed, a_day(start), orders_per_day, hours)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(0 if all_taken else 1)
 
 
 @sandbox.command()

@@ -65,7 +65,7 @@ def log(
                 f"({said}, {one['duration_ms']} ms)"
             )
         if not found:
-            typer.echo("no attempt yet")
+            typer.echo("no attempt yet, or no such event")
 
     show(as_json, found, print_it)
 
@@ -79,13 +79,13 @@ def deliver(
     as_json: AsJson = False,
 ) -> None:
     """Deliver what is due now; ends with 1 when an attempt failed."""
-    from ledger_pipeline.webhooks import deliver as delivery
+    from ledger_pipeline.operations import outgoing
 
     runtime = runtime_of(config)
     if not runtime.config.events:
         fail("no endpoint: name one under events in ledger.yaml")
     while True:
-        done = delivery.deliver(runtime.database, delivery.endpoints(runtime.config), clock=runtime.clock)
+        done = outgoing.deliver(runtime)
         rows = [{"endpoint": name, "outcome": outcome, "count": n} for (name, outcome), n in sorted(done.items())]
         lines = [f"{row['endpoint']}: {row['count']} {row['outcome']}" for row in rows]
         if rows or not watch:
@@ -119,7 +119,7 @@ def enable(
     by: Annotated[str, typer.Option(help="Who enables it; it is recorded.")],
     config: ConfigFile = None,
 ) -> None:
-    """Let an endpoint that answered 410 have events again; what has waited is delivered."""
+    """Let an endpoint that was disabled have events again; what has waited is delivered."""
     from ledger_pipeline.store import events as store
 
     runtime = runtime_of(config)

@@ -9,10 +9,11 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
 _SHORTEST = 4  # a shorter "secret" would mask ordinary words
+_SHORTEST_ADDRESS = 12
 _NAMES = (
     r"(?:access|refresh|id|auth|session|api|security|bearer|shop|public)[-_]?token|token|(?:[\w-]*[-_])?(?:secret|password|signature)"
     r"|passwd|pwd|sig|hmac|(?:[\w-]*[-_])?(?:api[-_]?|access[-_]?|private[-_]?)key|assertion|client_assertion"
@@ -155,3 +156,13 @@ class Redactor(logging.Filter):
 
 process_wide = Redactor(live=lambda: tuple(_remembered))
 """Masks every secret that was remembered."""
+
+
+def remember_address(url: str) -> None:
+    """An address that is a key, as a chat's or a workflow's: urllib3 logs its path and query at DEBUG.
+
+    A path of fewer than twelve characters (`/hook`) is a word; masked, it would cut other secrets in two.
+    """
+    parts = urlsplit(url)
+    remember(part for part in (parts.path, parts.query) if len(part) >= _SHORTEST_ADDRESS)
+    logging.getLogger("urllib3.connectionpool").addFilter(process_wide)

@@ -22,6 +22,8 @@ Kind = Literal[
     "database_dead",
     "disk_full",
     "alerts_unsent",
+    "endpoint_disabled",
+    "event_given_up",
 ]
 
 TITLES: dict[Kind, str] = {
@@ -38,6 +40,8 @@ TITLES: dict[Kind, str] = {
     "database_dead": "PostgreSQL is dead",
     "disk_full": "The disk is filling up",
     "alerts_unsent": "Alerts could not be delivered",
+    "endpoint_disabled": "An endpoint was disabled",
+    "event_given_up": "An event was given up",
 }
 """What a message says first."""
 

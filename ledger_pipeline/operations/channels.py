@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import smtplib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import requests
 
 from ledger_pipeline import config as configuration
-from ledger_pipeline.connect.redact import Redactor, process_wide, remember
+from ledger_pipeline.connect.redact import Redactor, remember, remember_address
 from ledger_pipeline.model.alert import Alert, Severity
 from ledger_pipeline.operations.settings import AlertsConfig, EmailChannel, HttpChannel, SlackChannel, one_line
 
@@ -163,6 +161,7 @@ class _Mail:
         mail["From"] = self._of["sender"]
         mail["To"] = ", ".join(self._of["to"])
         mail.set_content(message.text)
+        remember([self._of["password"]])
         try:
             with self._server() as server:
                 if self._of["security"] == "starttls":
@@ -172,6 +171,13 @@ class _Mail:
                 refused = server.send_message(mail)
         except smtplib.SMTPResponseException as error:
             raise AlertFailed(f"the mail server answered {error.smtp_code}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise AlertFailed(f"the mail server's certificate is refused: {error.verify_message}") from None
+        except ssl.SSLError as error:
+            why = f"TLS with the mail server failed ({error.reason}); is `security: {self._of['security']}` right for its port?"
+            raise AlertFailed(why) from None
+        except smtplib.SMTPNotSupportedError as error:
+            raise AlertFailed(f"the mail server can't do what is asked: {error}") from None
         except (OSError, smtplib.SMTPException) as error:
             raise AlertFailed(f"the mail server was not reached ({type(error).__name__})") from None
         if refused:
@@ -186,9 +192,7 @@ class _Mail:
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> None:
     try:
-        parts = urlsplit(url)
-        remember([parts.path, parts.query])  # the address is a key in many chats, and urllib3 logs it at DEBUG
-        logging.getLogger("urllib3.connectionpool").addFilter(process_wide)
+        remember_address(url)
         answer = requests.post(url, json=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     except (requests.RequestException, UnicodeError) as error:
         raise AlertFailed(f"the address was not reached ({type(error).__name__})") from None

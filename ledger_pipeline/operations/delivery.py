@@ -32,14 +32,20 @@ def raise_alerts(database: Database, config: AlertsConfig, alerts: Sequence[Aler
     """Keep what is new, log it, and try the channels once. Returns what was new."""
     if not alerts:
         return []
-    channels = [(channel.name, channel.min_severity) for channel in open_channels(config)]
     with database.connect() as connection:
-        new = table.keep(connection, alerts, channels, timedelta(minutes=config.same_minutes))
+        new = keep(connection, config, alerts)
+    if new:
+        deliver(database, config, clock)
+    return new
+
+
+def keep(connection: Connection, config: AlertsConfig, alerts: Sequence[Alert]) -> list[Alert]:
+    """Keep what is new in the caller's transaction, and log it; `deliver` sends it once that has ended. Returns what was new."""
+    channels = [(channel.name, channel.min_severity) for channel in open_channels(config)]
+    new = table.keep(connection, alerts, channels, timedelta(minutes=config.same_minutes))
     for alert in new:
         level = logging.ERROR if alert.severity == "error" else logging.WARNING
         log.log(level, "%s: %s, %s: %s", alert.title, alert.connection or "–", alert.partition or "–", alert.sentence)
-    if new:
-        deliver(database, config, clock)
     return new
 
 

@@ -22,10 +22,9 @@ def jobs(config: LedgerConfig) -> list[dg.JobDefinition]:
 
     @dg.op(description="Posts what is due to its endpoints, and logs every attempt.")
     def deliver_due_events(context: dg.OpExecutionContext, ledger: Ledger) -> None:
-        from ledger_pipeline.webhooks import deliver
+        from ledger_pipeline.operations import outgoing
 
-        runtime = ledger.runtime
-        done = deliver.deliver(runtime.database, deliver.endpoints(runtime.config), clock=runtime.clock)
+        done = outgoing.deliver(ledger.runtime)
         for (endpoint, outcome), count in sorted(done.items()):
             context.log.info("%s: %d %s", endpoint, count, outcome)
 

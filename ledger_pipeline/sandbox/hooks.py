@@ -70,19 +70,34 @@ def send(company: Company, connection: str, told: Told, url: str, session: reque
     return answer.status_code
 
 
-def follow(company: Company, url: str, connections: list[str], seconds: float) -> Iterator[Counter[tuple[str, int]]]:
-    """Send what happens in real time, for so many seconds; after each round how many were sent, by connection and status."""
+def follow(
+    company: Company, url: str, connections: list[str], seconds: float, hours: int = 0
+) -> Iterator[Counter[tuple[str, int]]]:
+    """Send what happens in real time, for so many seconds; after each round how many were sent, by connection and status.
+
+    The first round sends what happened in the last `hours`.
+    """
     sent: Counter[tuple[str, int]] = Counter()
-    since, ends = datetime.now(UTC), time.monotonic() + seconds
+    since, ends = datetime.now(UTC) - timedelta(hours=hours), time.monotonic() + seconds
     with requests.Session() as session:
         while time.monotonic() < ends:
-            time.sleep(EVERY_SECONDS)
             until = datetime.now(UTC)
             for connection in connections:
                 for one in told_between(company, connection, since, until):
                     sent[connection, send(company, connection, one, url, session, datetime.now(UTC))] += 1
             since = until
             yield sent
+            time.sleep(EVERY_SECONDS)
+
+
+def coming(company: Company, connections: list[str], now: datetime) -> tuple[str, Told] | None:
+    """The next webhook of these connections within two days, and whose it is."""
+    found = [
+        (name, one)
+        for name in connections
+        if (one := next(told_between(company, name, now, now + timedelta(days=2)), None)) is not None
+    ]
+    return min(found, key=lambda pair: pair[1].at, default=None)
 
 
 def recent(company: Company, connection: str, until: datetime, hours: int = 24) -> list[Told]:

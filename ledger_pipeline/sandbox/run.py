@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections import Counter
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ledger_pipeline.sandbox.company import company_from
@@ -35,15 +36,39 @@ def serve(port: int, seed: int, start: date, orders_per_day: int, clock: str, fa
     )
 
 
-def webhooks(to: str, seconds: int, connections: list[str], seed: int, start: date, orders_per_day: int) -> None:
-    """Send webhooks in real time, and say every ten seconds what was answered."""
+def webhooks(
+    to: str, seconds: int, connections: list[str], seed: int, start: date, orders_per_day: int, hours: int
+) -> bool:
+    """Send webhooks in real time, those of the last hours first; say when the next one comes and what was answered.
+
+    False when one wasn't taken. Raises ValueError for a connection that has no webhooks.
+    """
     from ledger_pipeline.sandbox import hooks
 
     company = company_from(seed, start, orders_per_day)
-    names = connections or [name for name, one in company.connections.items() if one.system in hooks.tellers()]
-    for number, sent in enumerate(hooks.follow(company, to, names, seconds)):
-        if number % 10 == 0 and sent:
-            print(", ".join(f"{name}: {count} answered {status}" for (name, status), count in sorted(sent.items())))
+    known = [name for name, one in company.connections.items() if one.system in hooks.tellers()]
+    for name in connections:
+        if name not in known:
+            raise ValueError(f"{name!r} has no webhooks; connections that have are {', '.join(known)}")
+    names = connections or known
+    sent: Counter[tuple[str, int]] = Counter()
+    told, coming = "", None
+    for sent in hooks.follow(company, to, names, seconds, hours):
+        if coming is None or coming[1].at <= datetime.now(UTC):
+            coming = hooks.coming(company, names, datetime.now(UTC))
+        after = (
+            f"next: {coming[1].topic} of {coming[0]} at {coming[1].at:%H:%M:%S} UTC" if coming else "none in two days"
+        )
+        counts = ", ".join(f"{name}: {n} {_answered(status)}" for (name, status), n in sorted(sent.items()))
+        line = f"{counts or 'nothing sent yet'}; {after}"
+        if line != told:
+            print(line, flush=True)
+        told = line
+    return all(200 <= status < 300 for _, status in sent)
+
+
+def _answered(status: int) -> str:
+    return f"answered {status}" if status else "not answered: is the receiver there?"
 
 
 def truth_json(seed: int, start: date, orders_per_day: int, through: date) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from psycopg.rows import class_row
@@ -226,6 +226,21 @@ def disabled(connection: Connection) -> dict[str, str]:
         "ORDER BY endpoint, endpoint_event_no DESC) e WHERE event = 'disabled'"
     )
     return dict(rows.fetchall())
+
+
+def failing_since(connection: Connection, endpoint: str) -> datetime | None:
+    """When the first attempt failed since an endpoint took an event or was enabled; None when the last attempt was taken."""
+    taken = connection.execute(
+        "SELECT max(at) FROM ((SELECT attempted_at AS at FROM ops.delivery WHERE endpoint = %(endpoint)s AND outcome = 'delivered' "
+        "ORDER BY delivery_no DESC LIMIT 1) UNION ALL (SELECT happened_at FROM ops.endpoint_event WHERE endpoint = %(endpoint)s "
+        "ORDER BY endpoint_event_no DESC LIMIT 1)) t",
+        {"endpoint": endpoint},
+    ).fetchone()
+    row = connection.execute(
+        "SELECT min(attempted_at) FROM ops.delivery WHERE endpoint = %s AND attempted_at > %s",
+        (endpoint, (taken and taken[0]) or datetime.min.replace(tzinfo=UTC)),
+    ).fetchone()
+    return row[0] if row else None
 
 
 def switch(

@@ -22,7 +22,9 @@ import requests
 
 from ledger_pipeline import config as configuration
 from ledger_pipeline.config import ConfigError, LedgerConfig
+from ledger_pipeline.connect.redact import remember_address
 from ledger_pipeline.connect.webhook import standard_headers, standard_key
+from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.store import events
 from ledger_pipeline.store.database import Connection, Database
 from ledger_pipeline.store.events import Attempt, Due
@@ -30,10 +32,19 @@ from ledger_pipeline.store.events import Attempt, Due
 SCHEDULE = tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400))
 """How long after each failed attempt the next one comes (Standard Webhooks' example); ten attempts over three days."""
 LONGEST_WAIT = timedelta(days=1)
+SILENT = timedelta(days=3)
+"""An endpoint that takes nothing for so long is disabled when an event is given up."""
 AT_ONCE = 8
 ROUND = 64
 CONNECT_SECONDS, READ_SECONDS = 5, 15
 _LOCK = "hashtextextended(%s, 7305202612)"
+
+Keep = Callable[[Connection, list[Alert]], object]
+"""Keeps alerts in the transaction of what they tell of."""
+
+
+def no_alerts(connection: Connection, alerts: list[Alert]) -> None:
+    """For whoever looks at the outbox himself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +116,24 @@ def deliver(
     *,
     seconds: float = 240.0,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    keep: Keep = no_alerts,
 ) -> Counter[tuple[str, str]]:
-    """Deliver what is due for at most so many seconds; attempts by endpoint and outcome. An endpoint that another process serves is left out."""
+    """Deliver what is due for at most so many seconds; attempts by endpoint and outcome. An endpoint that another process serves is left out.
+
+    `keep` gets an alert of every endpoint that is disabled, and one of each type of event that an endpoint's round gives up.
+    """
     until = time.monotonic() + seconds
     counts: Counter[tuple[str, str]] = Counter()
+    for endpoint in to:
+        remember_address(endpoint.url)
     with ThreadPoolExecutor(max(len(to), 1), thread_name_prefix="endpoint") as pool:
-        for one in pool.map(lambda endpoint: _serve(database, endpoint, until, clock), to):
+        for one in pool.map(lambda endpoint: _serve(database, endpoint, until, clock, keep), to):
             counts.update(one)
     return counts
 
 
 def _serve(
-    database: Database, endpoint: Endpoint, until: float, clock: Callable[[], datetime]
+    database: Database, endpoint: Endpoint, until: float, clock: Callable[[], datetime], keep: Keep
 ) -> Counter[tuple[str, str]]:
     """One endpoint, round by round: each holds at most one event of a subject."""
     with database.connect(autocommit=True) as connection:
@@ -124,13 +141,13 @@ def _serve(
         if not row or not row[0]:
             return Counter()
         try:
-            return _rounds(connection, endpoint, until, clock)
+            return _rounds(connection, endpoint, until, clock, keep)
         finally:
             connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (endpoint.name,))
 
 
 def _rounds(
-    connection: Connection, endpoint: Endpoint, until: float, clock: Callable[[], datetime]
+    connection: Connection, endpoint: Endpoint, until: float, clock: Callable[[], datetime], keep: Keep
 ) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     sessions = threading.local()
@@ -142,10 +159,50 @@ def _rounds(
             attempts = list(pool.map(lambda one: _attempt(endpoint, one, sessions, clock), found))
             with connection.transaction():
                 events.record(connection, attempts)
-                if any(attempt.outcome == "gone" for attempt in attempts):
-                    events.switch(connection, endpoint.name, "disabled", "it answered 410 Gone", clock())
+                given_up = [pair for pair in zip(found, attempts, strict=True) if _is_given_up(pair[1])]
+                reason = _end(connection, endpoint, attempts, bool(given_up), clock())
+                if reason:
+                    events.switch(connection, endpoint.name, "disabled", reason, clock())
+                if reason or given_up:
+                    keep(connection, _alerts(endpoint, given_up, reason, clock()))
             counts.update((endpoint.name, attempt.outcome) for attempt in attempts)
     return counts
+
+
+def _is_given_up(attempt: Attempt) -> bool:
+    return attempt.outcome == "failed" and attempt.next_at is None
+
+
+def _end(
+    connection: Connection, endpoint: Endpoint, attempts: Sequence[Attempt], is_given_up: bool, now: datetime
+) -> str:
+    """Why an endpoint gets nothing any more; empty when it goes on."""
+    if any(attempt.outcome == "gone" for attempt in attempts):
+        return "it answered 410 Gone"
+    since = events.failing_since(connection, endpoint.name) if is_given_up else None
+    return f"it took nothing for {SILENT.days} days" if since and now - since >= SILENT else ""
+
+
+def _alerts(endpoint: Endpoint, given_up: Sequence[tuple[Due, Attempt]], reason: str, now: datetime) -> list[Alert]:
+    """What is told of an endpoint's round, by name and type; the address is a secret."""
+    name = endpoint.name
+    by_type: dict[str, list[tuple[Due, Attempt]]] = {}
+    for one, attempt in given_up:
+        by_type.setdefault(one.type, []).append((one, attempt))
+    found = [
+        Alert(
+            *("event_given_up", f"given_up:{name}:{pairs[0][0].event_id}:{now.isoformat()}"),
+            f"{name}: {len(pairs)} {type_} given up after {pairs[-1][1].number} attempts ({pairs[-1][1].error}): "
+            "`ledger-pipeline events list --state failed`.",
+            now,
+            about=(name, type_),
+        )
+        for type_, pairs in by_type.items()
+    ]
+    if reason:
+        said = f"{name}: {reason}. It gets no events until `ledger-pipeline events enable {name} --by …`."
+        found.append(Alert("endpoint_disabled", f"disabled:{name}:{now.isoformat()}", said, now, about=(name,)))
+    return found
 
 
 def _attempt(endpoint: Endpoint, one: Due, sessions: threading.local, clock: Callable[[], datetime]) -> Attempt:

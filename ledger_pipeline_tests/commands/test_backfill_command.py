@@ -19,8 +19,9 @@ from ledger_pipeline.commands.backfill import missing
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.sandbox.files import write_files
 from ledger_pipeline.store.database import Database
-from ledger_pipeline_tests.conftest import serving
+from ledger_pipeline_tests.conftest import SandboxCompany, serving
 from ledger_pipeline_tests.orchestration.office import Office
+from ledger_pipeline_tests.pipeline.books import balances, stands
 
 START = date(2026, 10, 5)
 
@@ -53,14 +54,16 @@ def command(folder: Path, days: int, *more: str, first: date = START) -> list[st
     ]
 
 
-def killed_when(line: list[str], folder: Path, is_time: Callable[[], bool], seconds: float) -> None:
+def killed_when(
+    line: list[str], folder: Path, is_time: Callable[[], bool], seconds: float, every: float = 0.02
+) -> None:
     """Run a command in a group of its own, and kill the group with -9 at the moment."""
     with subprocess.Popen(line, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
         deadline = time.monotonic() + seconds
         while not is_time():
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
-            time.sleep(0.02)
+            time.sleep(every)
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -108,32 +111,70 @@ def test_a_year_is_four_runs_a_connection(tmp_path: Path, database: Database) ->
 
 
 YEAR, FIRST = 365, date(2025, 10, 5)
+NAMES = ("stripe_us", "plaid_us", "stall_uk")
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(7200)
-def test_a_year_of_the_sample_company_resumed_after_a_kill(
-    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
+def test_a_year_of_the_sample_company_killed_in_the_middle_and_run_again_has_the_books_of_one_that_was_not(
+    tmp_path: Path, new_database: Callable[[], Database], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("stripe_us", "plaid_us", "stall_uk")
     last = FIRST + timedelta(days=YEAR - 1)
     with serving(tmp_path / "files", start=FIRST, orders_per_day=8) as company:
         company.clock.set(datetime(last.year, last.month, last.day, 5, 30, tzinfo=UTC) + timedelta(days=1))  # type: ignore[attr-defined]
         write_files(company.company, FIRST, last, company.files)  # type: ignore[arg-type]
-        company.runtime(tmp_path, database)
-        path = tmp_path / "ledger.yaml"
-        path.write_text(path.read_text().replace('start: "2026-10-05"', f'start: "{FIRST}"'))
-        line = command(tmp_path, YEAR, *(word for name in names for word in ("--connection", name)), first=FIRST)
-        began = time.monotonic()
-        killed_when(line, tmp_path, lambda: rows(database, "SELECT count(*) FROM raw.pull")[0][0] >= YEAR // 2, 600)  # type: ignore[operator]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=6000, check=False)
-        seconds = time.monotonic() - began
-    assert done.returncode == 0, done.stdout + done.stderr
-    runtime = Runtime.from_file(path)
-    assert list(missing(runtime, list(names), FIRST, last, 92)) == []
-    assert rows(database, "SELECT max(n) FROM (SELECT count(*) AS n FROM raw.pull GROUP BY connection, stream, sync_date) t") == [(1,)]  # fmt: skip
-    [(entries,)] = rows(database, "SELECT count(*) FROM ledger.entry")
+        killed, whole = (Year(tmp_path / name, new_database(), company) for name in ("killed", "whole"))
+        killed.killed_in_the_middle()
+        before = killed.state()
+        killed.run_to_the_end()
+        whole.run_to_the_end()
+    assert 0 < before["posted"] < before["pulled"] < YEAR * len(NAMES)
+    assert killed.state()["pulled"] == YEAR * len(NAMES)
+    for year in (killed, whole):
+        assert list(missing(year.runtime, list(NAMES), FIRST, last, 92)) == []
+        assert rows(year.database, "SELECT max(n) FROM (SELECT count(*) AS n FROM raw.pull GROUP BY connection, stream, sync_date) t") == [(1,)]  # fmt: skip
+    assert stands(killed.runtime) == stands(whole.runtime)
+    assert balances(killed.runtime) == balances(whole.runtime)
+    [(entries,)] = rows(killed.database, "SELECT count(*) FROM ledger.entry")
     with capsys.disabled():
-        print(
-            f"\n{YEAR} days of three connections, killed once: {len(done.stdout.splitlines())} runs, {entries} entries, {seconds:.0f} s"
-        )
+        print(f"\n{YEAR} days of three connections, {entries} entries")
+        print(f"killed with {before['posted']} days posted and {before['pulled']} pulled of {YEAR * len(NAMES)}, run again: {killed.told()}")  # fmt: skip
+        print(f"not killed: {whole.told()}")
+
+
+class Year:
+    """A year's backfill in a folder and a database of its own."""
+
+    def __init__(self, folder: Path, database: Database, company: SandboxCompany) -> None:
+        folder.mkdir()
+        company.runtime(folder, database)
+        path = folder / "ledger.yaml"
+        path.write_text(path.read_text().replace('start: "2026-10-05"', f'start: "{FIRST}"'))
+        self.folder, self.database, self.runtime = folder, database, Runtime.from_file(path)
+        self.line = command(folder, YEAR, *(word for name in NAMES for word in ("--connection", name)), first=FIRST)
+        self.seconds: list[float] = []
+        self.runs = 0
+
+    def state(self) -> dict[str, int]:
+        """How many days are pulled and posted."""
+        days = "SELECT count(*) FROM (SELECT DISTINCT connection, sync_date FROM {}) t"
+        found = {"pulled": "raw.pull", "posted": "ops.posted"}
+        return {word: rows(self.database, days.format(table))[0][0] for word, table in found.items()}  # type: ignore[misc]
+
+    def killed_in_the_middle(self) -> None:
+        """With -9, its workers too, when half of the days were pulled."""
+        began = time.monotonic()
+        killed_when(self.line, self.folder, lambda: self.state()["pulled"] >= YEAR * len(NAMES) // 2, 1800, 0.5)
+        self.seconds.append(time.monotonic() - began)
+
+    def run_to_the_end(self) -> None:
+        """The same command; it has to end well."""
+        began = time.monotonic()
+        done = subprocess.run(self.line, cwd=self.folder, capture_output=True, text=True, timeout=3000, check=False)
+        self.seconds.append(time.monotonic() - began)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.runs = len(done.stdout.splitlines())
+
+    def told(self) -> str:
+        """Runs of the last command, minutes of all."""
+        return f"{self.runs} runs, {' + '.join(f'{seconds / 60:.1f}' for seconds in self.seconds)} minutes"

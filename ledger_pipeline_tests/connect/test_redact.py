@@ -22,7 +22,7 @@ from ledger_pipeline.connect.auth import (
     Token,
 )
 from ledger_pipeline.connect.errors import ConnectError
-from ledger_pipeline.connect.redact import Redactor, process_wide, remember, without_values
+from ledger_pipeline.connect.redact import Redactor, process_wide, remember, remember_address, without_values
 
 from .conftest import Answer, to_json
 
@@ -217,6 +217,13 @@ def test_a_short_secret_does_not_scramble_everything():
 )
 def test_a_message_about_a_record_quotes_what_names_nobody(message: str, told: str) -> None:
     assert without_values(message) == told
+
+
+def test_an_address_is_masked_where_it_is_a_key_and_not_where_it_is_a_word() -> None:
+    remember_address("https://hooks.example/services/T0/address-canary?token=query-canary-0815")
+    remember_address("http://127.0.0.1:8080/word")
+    assert process_wide('"POST /services/T0/address-canary?token=query-canary-0815"') == '"POST ***?***"'
+    assert process_wide("POST /word-canary") == "POST /word-canary"
 
 
 def test_a_remembered_secret_is_masked_in_the_whole_process() -> None:

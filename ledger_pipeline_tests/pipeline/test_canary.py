@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import logging
 import re
 import threading
+import time
+import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,15 +22,24 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import requests
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
 from psycopg import sql
 from typer.testing import CliRunner
 
 from ledger_pipeline.cli import app
 from ledger_pipeline.cli_support import lines_of
 from ledger_pipeline.config import ConfigError
+from ledger_pipeline.connect.auth import FileTokenStore, OAuth2Refresh
+from ledger_pipeline.connect.client import Client
+from ledger_pipeline.connect.errors import ConnectError
+from ledger_pipeline.connect.redact import Secret
 from ledger_pipeline.orchestration import nights
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.secrets.keeper import keeper
 from ledger_pipeline.store.database import Database
+from ledger_pipeline_tests.webhooks.serve import receiving
 
 DAY = date(2026, 10, 5)
 NAME, EMAIL, PHONE = "Zebulon Quagmire", "zebulon.quagmire@example.net", "+447700900461"
@@ -34,6 +49,10 @@ SECRETS = {
     "STRIPE_OK": "sk_test_cnry0ok", "STRIPE_REFUSED": "sk_test_cnry1refused", "STRIPE_DOWN": "sk_test_cnry2down",
     "STRIPE_AWAY": "rk_test_cnry3away", "SHOP_TOKEN": "shpat_cnry4shop", "PLAID_CLIENT": "cnry5client",
     "PLAID_SECRET": "cnry6secret", "PLAID_TOKEN": "access-sandbox-cnry7token", "HOOK": "cnry8hook", "DB_PASSWORD": "cnry9password",
+    "IN_NEW": "whsec_cnry10in", "IN_OLD": "whsec_cnry11in", "OUT_PATH": "cnry12path", "GONE_PATH": "cnry13path",
+    "OUT_NEW": "whsec_" + base64.b64encode(b"cnry14" * 4).decode(), "OUT_OLD": "whsec_" + base64.b64encode(b"cnry15" * 4).decode(),
+    "SMTP_PASSWORD": "cnry16smtp", "ALERT_HEADER": "cnry17header", "VAULT_TOKEN": "hvs.cnry18vault", "PROXY_PASSWORD": "cnry19proxy",
+    "ACCESS": "cnry20access", "REFRESH": "cnry21refresh", "ROTATED": "cnry22rotated", "CLIENT_SECRET": "cnry23client",
 }  # fmt: skip
 CANARY = re.compile("|".join(map(re.escape, [*PERSONAL, *SECRETS.values()])), re.IGNORECASE)
 
@@ -56,11 +75,12 @@ data_folder: {folder}/data
 entities:
   acme: {{name: Acme, base_currency: USD, time_zone: UTC}}
 connections:
-  stripe_ok: {{entity: acme, source: stripe, base_url: {url}/stripe_ok, api_key: "${{STRIPE_OK}}"}}
-  stripe_refused: {{entity: acme, source: stripe, base_url: {url}/refused, api_key: "${{file:{folder}/stripe_refused}}"}}
-  stripe_down: {{entity: acme, source: stripe, base_url: {url}/down, api_key: "${{STRIPE_DOWN}}"}}
-  stripe_away: {{entity: acme, source: stripe, base_url: {url}/away, api_key: "${{STRIPE_AWAY}}"}}
-  shop: {{entity: acme, source: shopify, shop_url: {url}/shop, access_token: "${{SHOP_TOKEN}}"}}
+  stripe_ok: {{entity: acme, source: stripe, base_url: {url}/stripe_ok, api_key: "${{STRIPE_OK}}", webhook_secrets: ["${{IN_NEW}}", "${{IN_OLD}}"]}}
+  stripe_refused: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/refused, api_key: "${{file:{folder}/stripe_refused}}"}}
+  stripe_down: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/down, api_key: "${{vault:secret/books#key}}"}}
+  stripe_locked: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/down, api_key: "${{vault:secret/locked#key}}"}}
+  stripe_away: {{entity: acme, source: stripe, is_sandbox: false, base_url: {url}/away, api_key: "${{STRIPE_AWAY}}"}}
+  shop: {{entity: acme, source: shopify, is_sandbox: false, shop_url: {url}/shop, access_token: "${{SHOP_TOKEN}}"}}
   plaid:
     entity: acme
     source: plaid
@@ -80,6 +100,12 @@ connections:
       currency: currency
 alerts:
   webhook_url: {url}/alerts/${{HOOK}}
+  channels:
+    - {{type: email, host: 127.0.0.1, port: {mail_port}, security: none, user: books, password: "${{SMTP_PASSWORD}}", sender: a@x.example, to: [b@x.example]}}
+    - {{type: http, url: "{url}/down/${{HOOK}}", headers: {{Authorization: "Bearer ${{ALERT_HEADER}}"}}}}
+events:
+  out: {{url: "{url}/down/${{OUT_PATH}}", secrets: ["${{OUT_NEW}}", "${{OUT_OLD}}"]}}
+  gone: {{url: "{url}/gone/${{GONE_PATH}}", secrets: ["${{OUT_NEW}}", "${{OUT_OLD}}"]}}
 """
 
 
@@ -126,7 +152,10 @@ ACCOUNTS = [
 
 def answer(path: str, headers: dict[str, str], body: str) -> tuple[int, Any, dict[str, str]]:
     """(status, JSON, headers); systems that fail say all that they were told, and about whom."""
-    told = f"{headers.get('Authorization', '')} {headers.get('X-Shopify-Access-Token', '')} {body}"
+    told = (
+        " ".join(headers.get(name, "") for name in ("Authorization", "X-Shopify-Access-Token", "X-Vault-Token"))
+        + f" {body}"
+    )
     echo = {
         "error": {
             "message": f"it fails for {EMAIL} {IBAN} {PHONE}",
@@ -152,9 +181,26 @@ def answer(path: str, headers: dict[str, str], body: str) -> tuple[int, Any, dic
             },
             {},
         )
+    if system == "vault" and what == "books":
+        return 200, {"data": {"data": {"key": SECRETS["STRIPE_DOWN"]}, "metadata": {"version": 1}}}, {}
+    if system == "oauth":
+        return oauth(what, body, echo)
     if system == "away":
         return 302, echo, {"Location": f"http://localhost:9/{told.split()[-1]}?token={told.split()[-1]}"}
-    return {"refused": 401, "down": 500, "alerts": 200}[system], echo, {"X-Echo": told.strip().replace("\n", "")}
+    return (
+        {"refused": 401, "down": 500, "alerts": 200, "vault": 403, "gone": 410}[system],
+        echo,
+        {"X-Echo": told.strip().replace("\n", "")},
+    )
+
+
+def oauth(what: str, body: str, echo: Any) -> tuple[int, Any, dict[str, str]]:
+    """Tokens for the first refresh token; a refusal that repeats everything for the next; an API that fails."""
+    if what == "token" and SECRETS["REFRESH"] in body:
+        return 200, {"access_token": SECRETS["ACCESS"], "refresh_token": SECRETS["ROTATED"], "expires_in": 3600}, {}
+    if what == "token":
+        return 400, {"error": "invalid_grant", "error_description": f"it was {body}"}, {}
+    return 401 if what == "expired" else 500, echo, {}
 
 
 @dataclass
@@ -179,7 +225,7 @@ def systems() -> Iterator[Systems]:
             data = json.dumps(content).encode()
             self.send_response(status)
             for name, value in {**more, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
+                self.send_header(name, value.replace("\n", " "))
             self.end_headers()
             self.wfile.write(data)
 
@@ -334,15 +380,43 @@ class Recorder(logging.Handler):
         self.texts.append(self.format(record))
 
 
-@pytest.fixture
-def office(tmp_path: Path, database: Database, systems: Systems, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    from ledger_pipeline.connect.client import Client
+class MailServer(Controller):
+    """Refuses every login, and repeats it."""
 
+    def __init__(self) -> None:
+        super().__init__(self, "127.0.0.1", 0, authenticator=self._refuse, auth_require_tls=False, auth_required=True)
+
+    def _refuse(self, server: Any, session: Any, envelope: Any, mechanism: str, told: LoginPassword) -> AuthResult:
+        return AuthResult(success=False, handled=False, message=f"535 {told.login!r} {told.password!r} is refused")
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
+@pytest.fixture
+def mail_port() -> Iterator[int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about a login without TLS
+        server = MailServer()
+        server.start()
+    yield server.port
+    server.stop()
+
+
+@pytest.fixture
+def office(
+    tmp_path: Path, database: Database, systems: Systems, mail_port: int, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Office]:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VAULT_ADDR", f"{systems.url}/vault")
+    monkeypatch.setattr(logging.getLogger("mail.log"), "propagate", False)  # the mail server's own
+    keeper.forget()
     (tmp_path / "stripe_refused").write_text(SECRETS["STRIPE_REFUSED"] + "\n")
     (tmp_path / "stripe_refused").chmod(0o400)
-    text = CONFIG.format(folder=tmp_path, url=systems.url, database="{database}").replace(
+    text = CONFIG.format(folder=tmp_path, url=systems.url, mail_port=mail_port, database="{database}").replace(
         "{database}", with_password(database)
     )
     (tmp_path / "ledger.yaml").write_text(text)
@@ -356,6 +430,7 @@ def office(tmp_path: Path, database: Database, systems: Systems, monkeypatch: py
     root.addHandler(recorder)
     root.setLevel(logging.DEBUG)
     yield made
+    keeper.forget()
     root.removeHandler(recorder)
     root.setLevel(level)
 
@@ -370,24 +445,68 @@ def refuse_people(database: Database) -> None:
 
 @pytest.mark.slow
 def test_no_secret_and_no_personal_datum_leaves_the_declared_columns(
-    office: Office, capfd: pytest.CaptureFixture[str]
+    office: Office, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = {ran.connection for ran in office.book() if not ran.is_success}
-    assert failed == {"stripe_refused", "stripe_down", "stripe_away", "shop", "stall"}
+    assert failed == {"stripe_refused", "stripe_down", "stripe_away", "stripe_locked", "shop", "stall"}
     refuse_people(office.database)
     assert {ran.connection for ran in office.book("plaid", "bank") if not ran.is_success} == {"plaid", "bank"}
     office.command("quarantine")
     for command in ("quarantine", "fates", "measures", "trial-balance", "verify", "open-items"):
         office.command(command, "--json")
+    told_before = len(office.systems.alerts)
+    outside_the_nights(office, monkeypatch)
     office.printed += capfd.readouterr()
     with psycopg.connect(office.database.url) as connection:
         row = connection.execute("SELECT count(*), count(DISTINCT connection) FROM ops.quarantine").fetchone()
         assert row is not None
         assert row[0] >= 10  # the planted mapping faults were met
         assert row[1] == 4
-    assert len(office.systems.alerts) == len(failed) + 2
+        errors = connection.execute(
+            "SELECT DISTINCT channel, error FROM ops.alert_delivery WHERE state <> 'sent' ORDER BY 1"
+        ).fetchall()
+        assert {("email", "the mail server answered 535"), ("http", "the address answered 500")} < set(errors)
+        assert ("http", "the address was not reached (ProxyError)") in errors
+        assert connection.execute("SELECT DISTINCT endpoint, status FROM ops.delivery ORDER BY 1").fetchall() == [("gone", 410), ("out", None), ("out", 500)]  # fmt: skip
+        assert connection.execute("SELECT count(*) FROM ops.webhook_event").fetchone() == (2,)
+    assert told_before == len(failed) + 2
+    assert len(office.systems.alerts) > told_before, "the endpoint that is gone was told"
     assert office.leaks() == []
     prove_that_leaks_are_found(office)
+
+
+def outside_the_nights(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events out, webhooks in, health and heartbeat; then again with a proxy that isn't there."""
+    commands = (
+        ("events", "deliver"), ("events", "list", "--json"), ("webhooks", "status", "--json"), ("health", "--json"), ("heartbeat",),
+        ("log", "--json"), ("config", "check"), ("duplicates", "--json"),
+    )  # fmt: skip
+    receive_webhooks(office)
+    for command in commands:
+        office.command(*command)
+    monkeypatch.setenv("HTTP_PROXY", f"http://books:{SECRETS['PROXY_PASSWORD']}@127.0.0.1:9")
+    with psycopg.connect(office.database.url, autocommit=True) as connection:
+        connection.execute("UPDATE ops.outbox SET due_at = now() - interval '1 day' WHERE state = 'pending'")
+        connection.execute("UPDATE ops.alert_delivery SET next_at = now() - interval '1 day'")
+    for command in commands:
+        office.command(*command)
+    monkeypatch.delenv("HTTP_PROXY")
+    office.command("events", "deliver")
+
+
+def receive_webhooks(office: Office) -> None:
+    """Signed with each live secret; then unsigned, wrongly signed, and with a secret where none belongs."""
+    with receiving(office.folder / "ledger.yaml", office.database) as serving:
+        for number, secret in enumerate((SECRETS["IN_NEW"], SECRETS["IN_OLD"])):
+            body = json.dumps({"id": f"evt_{number}", "type": "charge.succeeded", "created": int(time.time())}).encode()
+            now = int(time.time())
+            signature = hmac.new(secret.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
+            signed = {"Stripe-Signature": f"t={now},v1={signature}"}
+            assert requests.post(f"{serving.url}/stripe_ok", body, headers=signed, timeout=10).status_code == 200
+            for headers in ({}, {"Stripe-Signature": f"t={now},v1={secret}"}, {"Stripe-Signature": secret}):
+                answer = requests.post(f"{serving.url}/stripe_ok", secret.encode(), headers=headers, timeout=10)
+                assert answer.status_code in (400, 401)
+                office.printed.append(answer.text)
 
 
 def prove_that_leaks_are_found(office: Office) -> None:
@@ -436,8 +555,25 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(url: st
     )
     with pytest.raises(Exception) as error:  # noqa: PT011 - which one differs
         _ = Runtime.from_file(tmp_path / "ledger.yaml").database
-    import traceback
-
     told = "".join(traceback.format_exception(error.value)) + repr(Database(url))
     assert "cnry9" not in told
     assert isinstance(error.value, ConfigError | psycopg.OperationalError)
+
+
+@pytest.mark.parametrize("path", ["failing", "expired"])
+def test_an_oauth_connection_that_fails_tells_no_token(
+    path: str, systems: Systems, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API fails with both tokens in use, or they are refused and so is the one that would renew them."""
+    auth = OAuth2Refresh(
+        *("books", f"{systems.url}/oauth/token", "client", Secret(SECRETS["CLIENT_SECRET"]), FileTokenStore(tmp_path)),
+        client_auth="body",
+        first=Secret(SECRETS["REFRESH"]),
+    )
+    client = Client("books", f"{systems.url}/oauth", auth=auth, sleep=lambda _: None)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConnectError) as error:
+        client.get(f"/{path}")
+    logging.getLogger("books").error("it failed", exc_info=error.value)
+    told = "".join(traceback.format_exception(error.value)) + repr((auth, client)) + caplog.text
+    assert SECRETS["ROTATED"] in "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert in_text("oauth", told) == set()

@@ -18,6 +18,7 @@ import pytest
 import standardwebhooks
 
 from ledger_pipeline.config import ConfigError, LedgerConfig
+from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.store import events
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.webhooks import deliver
@@ -283,3 +284,81 @@ def test_a_bad_address_or_secret_is_named_by_its_key(url: str, secret: str, said
         deliver.endpoints(config)
     assert said in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def alerting(database: Database, *to: Endpoint, at: datetime, told: list[Alert]) -> None:
+    deliver.deliver(database, to, seconds=20, clock=lambda: at, keep=lambda _, alerts: told.extend(alerts))
+
+
+def give_up(database: Database) -> None:
+    """The next attempt of what is pending is the last."""
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE ops.outbox SET attempts = %s, due_at = %s WHERE state = 'pending'", (len(deliver.SCHEDULE), NOW)
+        )
+
+
+def test_what_is_given_up_is_alerted_by_endpoint_and_type_and_the_endpoint_goes_on(
+    database: Database, served: tuple[Office, Endpoint]
+) -> None:
+    office, endpoint = served
+    office.answer = lambda path, number: 500
+    told: list[Alert] = []
+    for number in range(3):
+        tell(database, number, f"s{number}")
+    alerting(database, endpoint, at=NOW, told=told)
+    assert told == [], "a first failure is nobody's business"
+    give_up(database)
+    alerting(database, endpoint, at=NOW + timedelta(minutes=1), told=told)
+    (alert,) = told
+    assert alert.title == "An event was given up"
+    assert alert.sentence.startswith("zapier: 3 gate.closed given up after 10 attempts (answered 500)")
+    assert not any(secret in repr(alert) for secret in (*SECRETS, endpoint.url))
+    with database.connect() as connection:
+        assert events.disabled(connection) == {}
+
+
+def test_the_same_type_given_up_again_is_the_same_trouble(database: Database, served: tuple[Office, Endpoint]) -> None:
+    office, endpoint = served
+    office.answer = lambda path, number: 500
+    told: list[Alert] = []
+    for number in range(2):
+        tell(database, number)
+        give_up(database)
+        alerting(database, endpoint, at=NOW + timedelta(seconds=number), told=told)
+    first, second = told
+    assert first.event_key != second.event_key
+    assert first.fingerprint == second.fingerprint
+
+
+def test_an_endpoint_that_takes_nothing_for_three_days_is_disabled_and_alerted(
+    database: Database, served: tuple[Office, Endpoint]
+) -> None:
+    office, endpoint = served
+    told: list[Alert] = []
+    tell(database, 0)
+    alerting(database, endpoint, at=NOW - timedelta(days=1), told=told)
+    office.answer = lambda path, number: 500
+    tell(database, 1)
+    alerting(database, endpoint, at=NOW, told=told)
+    give_up(database)
+    alerting(database, endpoint, at=NOW + timedelta(days=3), told=told)
+    assert [alert.title for alert in told] == ["An event was given up", "An endpoint was disabled"]
+    assert "zapier: it took nothing for 3 days" in told[1].sentence
+    assert "events enable zapier" in told[1].sentence
+    with database.connect() as connection:
+        assert events.disabled(connection) == {"zapier": "it took nothing for 3 days"}
+        events.switch(connection, "zapier", "enabled", "by ann", NOW + timedelta(days=4))
+        assert events.failing_since(connection, "zapier") is None, "it begins anew"
+
+
+def test_an_endpoint_that_is_gone_is_alerted_once(database: Database, served: tuple[Office, Endpoint]) -> None:
+    office, endpoint = served
+    office.answer = lambda path, number: 410
+    told: list[Alert] = []
+    tell(database, 0)
+    for _ in range(2):
+        alerting(database, endpoint, at=NOW, told=told)
+    (alert,) = told
+    assert alert.title == "An endpoint was disabled"
+    assert "410 Gone" in alert.sentence
