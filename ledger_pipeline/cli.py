@@ -256,6 +256,10 @@ def mapping(
     )
 
 
+def _number(of: int, one: str, more: str) -> str:
+    return f"{of} {one if of == 1 else more}"
+
+
 @config_app.command("check")
 def config_check(
     file: Annotated[Path | None, typer.Argument(help="ledger.yaml (default: that of this folder).")] = None,
@@ -272,7 +276,8 @@ def config_check(
             typer.echo(f"error: {mistake}", err=True)
         if not mistakes:
             typer.echo(
-                f"{summary['file']}: {summary['entities']} entities, {summary['connections']} connections, no mistakes"
+                f"{summary['file']}: {_number(summary['entities'], 'entity', 'entities')}, "
+                f"{_number(summary['connections'], 'connection', 'connections')}, no mistakes"
             )
     raise typer.Exit(1 if mistakes else 0)
 

@@ -16,13 +16,13 @@ DAYS = 30
 
 
 def banks(runtime: Runtime) -> list[str]:
-    """Connections whose source yields bank lines."""
+    """Connections that yield bank lines, as their options map them."""
     return [
         name
         for name, connection in runtime.config.connections.items()
         if connection.is_enabled
-        and "bank_transaction" in sources.load(connection.source).records
         and "categorise" in sources.load(connection.source).options.model_fields
+        and any(m.record == "bank_transaction" for plan in runtime.link(name).plans.values() for m in plan.mappings)
     ]
 
 

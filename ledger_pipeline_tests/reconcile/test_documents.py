@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger_pipeline.orchestration import categories
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.orchestration.test_events_out import told, wanting
 from ledger_pipeline_tests.reconcile.ledgers import Ledgers
@@ -168,3 +169,7 @@ def test_what_cannot_be_booked_is_quarantined_by_name_and_the_rest_goes_on(ledge
         ("PR-C", "staging", "line 14: '***' stands in no `roles`, and there is no default_role"),
     ]  # fmt: skip
     assert ledgers.balances() == {"accounts_receivable": 5_00, "sales": -5_00}
+
+
+def test_only_files_of_bank_lines_have_categorisation_rules(ledgers: Ledgers) -> None:
+    assert categories.banks(ledgers.runtime) == ["bank"]
