@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +31,7 @@ from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.bench import orders, pages
 from ledger_pipeline_tests.bench.company import CONNECTION, DAY, runtime_on
 from ledger_pipeline_tests.bench.machine import PROCESS_SECONDS, ROOT, Machine, name_of
-from ledger_pipeline_tests.bench.table import Row, judged, seconds, unmeasured
+from ledger_pipeline_tests.bench.table import Row, by_step, judged, seconds, unmeasured
 
 GOAL, TIMES = ">= 20 x faster", 20
 
@@ -60,16 +59,12 @@ def rows(machine: Machine, count: int, runs: int, dlt_runs: int) -> list[Row]:
             if number < dlt_runs:
                 theirs.append(_load(machine, "dlt", shops, count))
     ours, dlt = (statistics.median(one.seconds for one in found) for found in (mine, theirs))
-    told = f"{seconds(ours)} by the Shopify connector's own reader ({_steps(mine)}) against {seconds(dlt)} by dlt ({_steps(theirs)})"
+    told = f"{seconds(ours)} by the Shopify connector's own reader ({by_step([one.steps for one in mine])}) against {seconds(dlt)} by dlt ({by_step([one.steps for one in theirs])})"
     told += f", which ran {'once' if len(theirs) == 1 else f'{len(theirs)} times'}; the same GraphQL pages of {orders.PAGE} from loopback"
     return [
         judged("2", measure, f"{dlt / ours:.1f} x faster", GOAL, dlt >= TIMES * ours,
                f"{told}; {mine[0].rows:,} and {theirs[0].rows:,} rows, ours without raw"),
     ]  # fmt: skip
-
-
-def _steps(runs: Sequence[Loaded]) -> str:
-    return ", ".join(f"{name} {statistics.median(one.steps[name] for one in runs):.2f}" for name in runs[0].steps)
 
 
 def _load(machine: Machine, how: str, shops: str, count: int) -> Loaded:

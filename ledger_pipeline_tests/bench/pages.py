@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline_tests.bench import orders
+from ledger_pipeline_tests.bench import loopback, orders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,23 +32,7 @@ def answer(asked: dict[str, Any], count: int, listed: list[bytes]) -> bytes:
 def server(most: int) -> ThreadingHTTPServer:
     """Shops at /COUNT, with up to `most` orders."""
     listed = [b",".join(page) for page in orders.payloads(most)]
-
-    class Shop(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = answer(asked, int(self.path.split("/")[1]), listed)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    return ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+    return loopback.server(lambda path, body: answer(json.loads(body), int(path.split("/")[1]), listed))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -22,9 +21,8 @@ from ledger_pipeline_tests.bench import (
     reconciled,
     requests_made,
 )
-from ledger_pipeline_tests.bench.company import Ran
 from ledger_pipeline_tests.bench.machine import Machine, seconds_of
-from ledger_pipeline_tests.bench.table import Row, judged, mb, seconds, unmeasured
+from ledger_pipeline_tests.bench.table import Row, by_step, judged, mb, seconds, unmeasured
 
 MEMORY_MB = 700
 
@@ -45,8 +43,8 @@ class Sizes:
     bank_lines: tuple[int, ...]
     company_orders: tuple[int, ...]  # a day
     webhook_seconds: int
-    webhook_events: int  # from webhook to posted
-    nights: int  # none: not measured
+    webhook_events: int  # from webhook to posted; none: not measured
+    nights: int  # likewise
 
 
 FULL = Sizes(
@@ -70,7 +68,7 @@ QUICK = Sizes(
     orders=5_000,
     growth=(5_000, 20_000),
     loaded_orders=2_000,
-    dlt_runs=3,
+    dlt_runs=1,
     history_lines=200_000,
     history_orders=2_000,
     journal_orders=5_000,
@@ -78,15 +76,9 @@ QUICK = Sizes(
     bank_lines=(1_000, 10_000),
     company_orders=(20, 100),
     webhook_seconds=2,
-    webhook_events=3,
+    webhook_events=0,
     nights=0,
 )
-
-
-def steps_of(runs: Sequence[Ran]) -> str:
-    """Medians by step."""
-    names = runs[0].seconds
-    return ", ".join(f"{name} {statistics.median(ran.seconds[name] for ran in runs):.2f}" for name in names)
 
 
 def the_day(machine: Machine, sizes: Sizes) -> list[Row]:
@@ -107,11 +99,11 @@ def the_day(machine: Machine, sizes: Sizes) -> list[Row]:
     return [
         judged(
             "1", f"{sizes.orders:,} orders, raw to posted, against bare COPY", f"{day / copy:.2f} x", "<= 2.5 x", day <= 2.5 * copy,
-            f"{seconds(day)} ({steps_of(days)}; {spread}) against {seconds(copy)}; peak {mb(peak)}",
+            f"{seconds(day)} ({by_step([ran.seconds for ran in days])}; {spread}) against {seconds(copy)}; peak {mb(peak)}",
         ),
         judged(
             "7", "the same night once more, nothing new", f"{rerun / day:.2f} x", "<= 0.20 x", rerun <= 0.2 * day,
-            f"{seconds(rerun)} ({steps_of(again)}) against {seconds(day)}",
+            f"{seconds(rerun)} ({by_step([ran.seconds for ran in again])}) against {seconds(day)}",
         ),
     ]  # fmt: skip
 
