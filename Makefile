@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+BENCH_STAMP := $(subst .installed,.bench-installed,$(STAMP))
 
 .PHONY: demo test lint ui bench clean
 
@@ -11,6 +12,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@rm -f $(VENV)/.installed-*; touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	@echo "installing what the bench compares with (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@rm -f $(VENV)/.bench-installed-*; touch $@
 
 demo: $(STAMP)
 	@$(BIN)/ledger-pipeline demo
@@ -26,7 +32,7 @@ lint: $(STAMP)
 ui: $(STAMP)
 	@$(BIN)/ledger-pipeline dev
 
-bench: $(STAMP)
+bench: $(BENCH_STAMP)
 	@$(BIN)/python -m ledger_pipeline_tests.bench $(if $(QUICK),--quick)
 
 clean:

@@ -65,7 +65,7 @@ def run(runtime: Runtime, entities: Iterable[str], run_id: str) -> list[Ran]:
     """Match what stands, and move bank lines to where they belong; one transaction per entity. What is matched already stays."""
     done = []
     for entity in entities:
-        with runtime.database.connect() as connection:
+        with steps.uncollected(), runtime.database.connect() as connection:
             at = runtime.clock()
             ran = matches.run(connection, entity, policy_of(runtime, entity), run_id, at)
             ran.placed = _place(runtime, connection, entity, run_id)

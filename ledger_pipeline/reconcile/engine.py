@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from itertools import combinations, islice
+from math import comb
 from typing import Literal
 
 from ledger_pipeline.reconcile.calendar import Calendar
@@ -64,7 +66,8 @@ class Policy:
     A match that scores at least `automatic` counts, one from `suggest` is for a person to decide. `tolerance_minor` is what a scored
     pair's amounts may differ by (a bank's fee). Pairs lie at most `window_days` calendar days apart. A member is compared with at most
     `candidates` others of its amount, the nearest first. Subsets have at most `group_size` members out of at most `subset_candidates`,
-    and a search gives up after `subset_steps` steps. A till's run has at most `run_days` days.
+    and where more than `subset_steps` selections of a size could come to the amount, that size is left out. A till's run has at most
+    `run_days` days.
     """
 
     automatic: int = 850
@@ -168,9 +171,9 @@ class _Work:
         self.free = dict(self.by_id)
 
     @cached_property
-    def known_names(self) -> frozenset[str]:
-        """Every word of every counterparty."""
-        return frozenset(word for m in self.members for word in name_words(m.counterparty))
+    def names(self) -> Names:
+        """Whom a text may name: every counterparty."""
+        return Names(self.members)
 
     def add(self, kind: Kind, members: Iterable[Member], score: int, reasons: Iterable[str]) -> bool:
         """Use the members, unless a person rejected them together or they score too low; False then."""
@@ -397,10 +400,33 @@ def name_words(counterparty: str) -> frozenset[str]:
     return frozenset(w.upper() for w in _WORD.findall(counterparty.replace("_", " "))) - _GENERIC
 
 
+class Names:
+    """The names that tell counterparties apart, and who is named in a text. Each counterparty and text is taken to pieces once."""
+
+    def __init__(self, members: Iterable[Member] = ()) -> None:
+        self._of: dict[str, frozenset[str]] = {}
+        self._in: dict[str, frozenset[str]] = {}
+        self._known = frozenset[str]().union(*(self.of(m.counterparty) for m in members))
+
+    def of(self, counterparty: str) -> frozenset[str]:
+        """The words of a counterparty's name."""
+        if (found := self._of.get(counterparty)) is None:
+            found = self._of[counterparty] = name_words(counterparty)
+        return found
+
+    def named_in(self, text: str) -> frozenset[str]:
+        """The words of a text that are part of any counterparty's name."""
+        if (found := self._in.get(text)) is None:
+            found = self._in[text] = self._known.intersection(word.upper() for word in _WORD.findall(text))
+        return found
+
+
 def contradict(a: Member, b: Member) -> bool:
     """True when both have keys of one kind and none of these in common, stand in two pools, or on one bank account."""
     if (a.pool and b.pool and a.pool != b.pool) or (a.account and a.account == b.account):
         return True
+    if not a.keys or not b.keys:
+        return False
     kinds: dict[str, set[str]] = defaultdict(set)
     for key in a.keys:
         kinds[key.partition(":")[0]].add(key)
@@ -410,7 +436,7 @@ def contradict(a: Member, b: Member) -> bool:
     return any(kind in theirs and not keys & theirs[kind] for kind, keys in kinds.items())
 
 
-def score(left: Member, right: Member, policy: Policy, known_names: frozenset[str]) -> Pair | None:
+def score(left: Member, right: Member, policy: Policy, names: Names) -> Pair | None:
     """How likely two members are about the same money: equal amounts 500, nearness up to 300, the counterparty's name 200.
 
     None where they can't be: amounts apart, too many days apart, keys that differ, a text that names somebody else.
@@ -424,26 +450,22 @@ def score(left: Member, right: Member, policy: Policy, known_names: frozenset[st
     reasons = ["amounts are equal" if not gap else f"amounts differ by {gap}, within the tolerance"]
     total = (500 if not gap else 400) + (_DAYS[days] if days < len(_DAYS) else 0)
     reasons.append("same business day" if not days else f"{days} business day{'s' if days > 1 else ''} apart")
-    named = _naming(left, right) or _naming(right, left)
+    named = _naming(left, right, names) or _naming(right, left, names)
     if named:
         total += 200
         reasons.append(f"the text names {named}")
-    elif _names_another(left, right, known_names) or _names_another(right, left, known_names):
+    elif _names_another(left, right, names) or _names_another(right, left, names):
         return None
     return Pair(total, days, left.id, right.id, tuple(reasons))
 
 
-def _text_words(m: Member) -> frozenset[str]:
-    return frozenset(w.upper() for w in _WORD.findall(m.text))
+def _naming(named: Member, by: Member, names: Names) -> str:
+    words = names.of(named.counterparty)
+    return named.counterparty if words and words <= names.named_in(by.text) else ""
 
 
-def _naming(named: Member, by: Member) -> str:
-    words = name_words(named.counterparty)
-    return named.counterparty if words and words <= _text_words(by) else ""
-
-
-def _names_another(one: Member, by: Member, known_names: frozenset[str]) -> bool:
-    return bool(one.counterparty and by.text and _text_words(by) & (known_names - name_words(one.counterparty)))
+def _names_another(one: Member, by: Member, names: Names) -> bool:
+    return bool(one.counterparty) and not names.named_in(by.text) <= names.of(one.counterparty)
 
 
 def _scored(work: _Work) -> None:
@@ -492,7 +514,7 @@ def _pairs(work: _Work) -> Iterator[Pair]:
         taken = 0
         for amount in known[low:high]:
             for right in _nearest(buckets[left.currency][amount], left.day, policy, policy.candidates * _SCAN):
-                pair = score(left, right, policy, work.known_names)
+                pair = score(left, right, policy, work.names)
                 if pair is None or frozenset((left.id, right.id)) in work.rejected:
                     continue
                 yield pair
@@ -521,55 +543,115 @@ def _nearest(members: Sequence[Member], day: date, policy: Policy, most: int) ->
 
 # subsets -------------------------------------------------------------------------------------------------------------------
 
+_Near = dict[tuple[str, frozenset[str]], list[tuple[int, int, Member]]]
+"""By counterparty and the names in the text: (rank by nearness, size of the amount, member), the nearest first."""
+
 
 def _subsets(work: _Work) -> None:
     """One against several of the other side that sum to it. Sums can coincide, so what only adds up is for a person to decide."""
     loose = [m for m in work.free.values() if not m.batch]
-    ordered = sorted(loose, key=lambda m: (-abs(m.amount_minor), m.day, m.id))
     days: dict[tuple[str, Side, bool], list[Member]] = defaultdict(list)
     for m in sorted(loose, key=lambda m: (m.day, m.id)):
         days[m.currency, m.side, m.amount_minor > 0].append(m)
-    for one in ordered:
+    near: dict[tuple[str, Side, bool, date], _Near] = {}  # many have their day in common
+    for one in sorted(loose, key=lambda m: (-abs(m.amount_minor), m.day, m.id)):
         if one.id not in work.free:
             continue
         other: Side = "right" if one.side == "left" else "left"
-        near = [
-            m
-            for m in _nearest(
-                days[one.currency, other, one.amount_minor < 0], one.day, work.policy, work.policy.subset_candidates * _SCAN
-            )
-            if m.id in work.free and abs(m.amount_minor) < abs(one.amount_minor) and not contradict(one, m)
-            and not _names_another(m, one, work.known_names) and not _names_another(one, m, work.known_names)
-        ]  # fmt: skip
-        pool = one.pool or next((m.pool for m in near if m.pool), "")  # members of one pool only: that of the nearest
-        candidates = [m for m in near if m.pool in (pool, "")][: work.policy.subset_candidates]
+        kind = one.currency, other, one.amount_minor < 0
+        if (*kind, one.day) not in near:
+            near[*kind, one.day] = _near(work, days[kind], one.day)
+        candidates = _candidates(work, one, near[*kind, one.day])
         solutions = subset_sums([abs(m.amount_minor) for m in candidates], abs(one.amount_minor), work.policy)
         for positions in solutions:
             chosen = [candidates[p] for p in positions]
             reasons = [f"{len(chosen)} amounts sum to it"]
             reasons += ["another selection fits as well"] if len(solutions) > 1 else []
-            points = 600 + 100 * (len(solutions) == 1) + 50 * all(_naming(m, one) or _naming(one, m) for m in chosen)
+            is_named = all(_naming(m, one, work.names) or _naming(one, m, work.names) for m in chosen)
+            points = 600 + 100 * (len(solutions) == 1) + 50 * is_named
             if work.add("subset", [one, *chosen], min(points, work.policy.automatic - 1), reasons):
                 break
 
 
+def _near(work: _Work, members: Sequence[Member], day: date) -> _Near:
+    """Members, given in the order of their days, that lie nearest to a day; used or not."""
+    found: _Near = defaultdict(list)
+    nearest = _nearest(members, day, work.policy, work.policy.subset_candidates * _SCAN)
+    for rank, m in enumerate(nearest):
+        found[m.counterparty, work.names.named_in(m.text)].append((rank, abs(m.amount_minor), m))
+    return found
+
+
+def _candidates(work: _Work, one: Member, near: _Near) -> list[Member]:
+    """Of those near, the nearest first: what is smaller and speaks of nobody else; of one pool only, that of the nearest."""
+    size, free, names = abs(one.amount_minor), work.free, work.names
+    own, said = names.of(one.counterparty), names.named_in(one.text)
+    ranked = sorted(
+        (rank, m)
+        for (counterparty, named), members in near.items()
+        if (not counterparty or said <= names.of(counterparty)) and (not one.counterparty or named <= own)
+        for rank, amount, m in members
+        if amount < size and m.id in free
+    )
+    pool = one.pool
+    found: list[Member] = []
+    for _, m in ranked:
+        if contradict(one, m):
+            continue
+        pool = pool or m.pool
+        if m.pool in (pool, ""):
+            found.append(m)
+        if len(found) == work.policy.subset_candidates:
+            break
+    return found
+
+
 def subset_sums(amounts: Sequence[int], target: int, policy: Policy) -> list[tuple[int, ...]]:
-    """At most two selections of two or more positive amounts that sum to the target, fewest amounts first, then the earliest positions."""
+    """At most two selections of two or more positive amounts that sum to the target, fewest amounts first, then the earliest positions.
+
+    A size is left out where more than `policy.subset_steps` selections of it could come to the target.
+    """
     found: list[tuple[int, ...]] = []
-    steps = 0
-
-    def search(begin: int, rest: int, left: int, chosen: tuple[int, ...]) -> None:
-        nonlocal steps
-        for position in range(begin, len(amounts)):
-            steps += 1
-            if steps > policy.subset_steps or len(found) > 1:
-                return
-            amount = amounts[position]
-            if left == 1 and amount == rest:
-                found.append((*chosen, position))
-            elif left > 1 and amount < rest:
-                search(position + 1, rest - amount, left - 1, (*chosen, position))
-
+    ordered = sorted(amounts)
     for size in range(2, policy.group_size + 1):
-        search(0, target, size, ())
-    return found[:2]
+        least, most = _bounds(ordered, target, size)
+        usable = [position for position, amount in enumerate(amounts) if least <= amount <= most]
+        if size <= len(usable) and comb(len(usable), size) <= policy.subset_steps:
+            chosen = _selections([amounts[position] for position in usable], target, size)
+            found += (tuple(usable[n] for n in one) for one in islice(chosen, 2 - len(found)))
+        if len(found) > 1:
+            break
+    return found
+
+
+def _bounds(ordered: Sequence[int], target: int, size: int) -> tuple[int, int]:
+    """(least, most) of the amounts, given in order, that can be in a selection of that size: with the largest or the smallest others."""
+    low, high = 0, len(ordered)
+    while high - low >= size:
+        most = target - sum(ordered[low : low + size - 1])
+        least = target - sum(ordered[high - size + 1 : high])
+        narrower = bisect_left(ordered, least, low, high), bisect_right(ordered, most, low, high)
+        if narrower == (low, high):
+            return ordered[low], ordered[high - 1]
+        low, high = narrower
+    return 1, 0
+
+
+def _selections(amounts: Sequence[int], target: int, size: int) -> Iterator[tuple[int, ...]]:
+    """Positions of so many amounts that sum to the target, in order; found where sums of first and of second halves meet."""
+    half = size - size // 2
+    seconds = set(map(sum, combinations(amounts, half)))
+    if seconds.isdisjoint(map(target.__sub__, map(sum, combinations(amounts, size - half)))):
+        return
+
+    def search(begin: int, rest: int, left: int) -> Iterator[tuple[int, ...]]:
+        if left == half and rest not in seconds:
+            return
+        for position in range(begin, len(amounts) - left + 1):
+            if left == 1 and amounts[position] == rest:
+                yield (position,)
+            elif left > 1 and amounts[position] < rest:
+                for more in search(position + 1, rest - amounts[position], left - 1):
+                    yield (position, *more)
+
+    yield from search(0, target, size)

@@ -55,7 +55,7 @@ class Ran:
         return sum(self.seconds.values())
 
 
-def runtime_on(database: Database, folder: Path) -> Runtime:
+def runtime_on(database: Database, folder: Path, shop_url: str = "https://acme.invalid") -> Runtime:
     """One entity with one shop, on that database."""
     config = LedgerConfig.model_validate(
         {
@@ -65,7 +65,7 @@ def runtime_on(database: Database, folder: Path) -> Runtime:
                 CONNECTION: {
                     "entity": "acme",
                     "source": "shopify",
-                    "shop_url": "https://acme.invalid",
+                    "shop_url": shop_url,
                     "access_token": "none",
                 }
             },

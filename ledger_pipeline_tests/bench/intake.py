@@ -15,14 +15,13 @@ import requests
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.bench import to_posted
 from ledger_pipeline_tests.bench.machine import Machine
-from ledger_pipeline_tests.bench.table import Row, judged
+from ledger_pipeline_tests.bench.table import Row, judged, unmeasured
 
 P99_MS, P95_SECONDS = 25, 10
-SECRET = "whsec_bench"
 
 
 def rows(machine: Machine, folder: Path, seconds: int, events: int) -> list[Row]:
-    """1,000 a second (the goal), 2,000 a second (every acknowledged one stored), and the way to the ledger."""
+    """1,000 a second (the goal), 2,000 a second (every acknowledged one stored), and the way to the ledger where `events` are asked for."""
     made = []
     for rate in (1000, 2000):
         database = machine.database()
@@ -37,6 +36,8 @@ def rows(machine: Machine, folder: Path, seconds: int, events: int) -> list[Row]
                 "8", f"signed webhook to stored, {rate:,} a second for {seconds} s", result, goal, is_met, told(found)
             )
         )
+    if not events:
+        return [*made, unmeasured("8", "signed webhook to posted", f"p95 <= {P95_SECONDS} s", "in the full run only")]
     took = to_posted.measure(folder, free_port(), events, 4.0)
     p50, p95 = (took.seconds[min(int(share * len(took.seconds)), len(took.seconds) - 1)] for share in (0.5, 0.95))
     detail = f"{events} events, one every 4 s on average, {took.runs} runs; the first, cold, {took.first:.1f} s"
@@ -70,7 +71,7 @@ def storm(database: Database, folder: Path, rate: int, seconds: int) -> dict[str
             "-m",
             "ledger_pipeline_tests.bench.storm",
             f"{base}/stripe_us",
-            SECRET,
+            to_posted.SECRET.decode(),
             str(rate),
             str(seconds),
             str(rate),

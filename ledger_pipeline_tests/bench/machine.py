@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,7 +86,3 @@ def seconds_of(command: Sequence[str]) -> float:
     began = time.perf_counter()
     subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROCESS_SECONDS, check=True)
     return time.perf_counter() - began
-
-
-def median_of(runs: int, function: Callable[[], float]) -> float:
-    return statistics.median(function() for _ in range(runs))

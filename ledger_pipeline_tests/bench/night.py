@@ -10,16 +10,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ledger_pipeline_tests.bench import loopback
 from ledger_pipeline_tests.bench.machine import PROCESS_SECONDS, Machine
 from ledger_pipeline_tests.bench.table import Row, judged, seconds
 
@@ -43,46 +40,22 @@ def _movement(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class _Provider(BaseHTTPRequestHandler):
+def _answer(path: str, _: bytes) -> bytes:
     """Stripe's lists: balance transactions by pages, nothing else."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        time.sleep(LATENCY)
-        url = urlsplit(self.path)
-        after = parse_qs(url.query).get("starting_after", ["txn_0"])[0]
-        first = int(after.removeprefix("txn_")) + 1
-        last = min(first + PAGE - 1, RECORDS) if url.path.endswith("balance_transactions") else 0
-        data = [_movement(n) for n in range(first, last + 1)]
-        has_more = bool(data) and last < RECORDS
-        body = json.dumps({"object": "list", "url": url.path, "has_more": has_more, "data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-@contextmanager
-def _provider() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(10)
+    time.sleep(LATENCY)
+    url = urlsplit(path)
+    after = parse_qs(url.query).get("starting_after", ["txn_0"])[0]
+    first = int(after.removeprefix("txn_")) + 1
+    last = min(first + PAGE - 1, RECORDS) if url.path.endswith("balance_transactions") else 0
+    data = [_movement(n) for n in range(first, last + 1)]
+    has_more = bool(data) and last < RECORDS
+    return json.dumps({"object": "list", "url": url.path, "has_more": has_more, "data": data}).encode()
 
 
 def rows(machine: Machine, runs: int) -> list[Row]:
     """Both in turn, each in a fresh folder and database."""
     found: dict[str, list[float]] = {"ours": [], "default": []}
-    with _provider() as url:
+    with loopback.serving(_answer) as url:
         for _ in range(runs):
             for how, taken in found.items():
                 taken.append(_night(machine, url, how))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 MET, MISSED, NOT_MEASURED = "met", "MISSED", "not measured"
@@ -39,6 +40,11 @@ def render(rows: Iterable[Row]) -> str:
         lines.append(f"| {' | '.join([*padded, line[-1]])} |")
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|---|")
     return "\n".join(lines)
+
+
+def by_step(runs: Sequence[Mapping[str, float]]) -> str:
+    """Medians of each step's seconds."""
+    return ", ".join(f"{name} {statistics.median(run[name] for run in runs):.2f}" for name in runs[0])
 
 
 def mb(size: float) -> str:

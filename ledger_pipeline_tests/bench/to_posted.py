@@ -14,12 +14,10 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,6 +26,7 @@ import psutil
 import requests
 
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline_tests.bench import loopback
 
 SECRET = b"whsec_bench"
 CONFIG = """\
@@ -51,7 +50,6 @@ class Provider:
     """Stripe's list of balance transactions, newest first, in one page."""
 
     charges: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
 
     def charge(self) -> dict[str, Any]:
         """Something was sold now."""
@@ -65,42 +63,16 @@ class Provider:
         self.charges.append(made)
         return made
 
-    def page(self, path: str, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+    def answer(self, path: str, _: bytes) -> bytes:
         """What a list answers."""
-        self.asked += 1
+        url = urlsplit(path)
+        query = parse_qs(url.query)
         first, last = (
             int(query.get(f"created[{op}]", [default])[0]) for op, default in (("gte", "0"), ("lt", "9" * 12))
         )
-        found = self.charges if path.endswith("balance_transactions") else []
-        return [one for one in reversed(found) if first <= one["created"] < last]
-
-
-@contextmanager
-def serving(provider: Provider) -> Iterator[str]:
-    """The provider on loopback."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            body = {"object": "list", "data": provider.page(parts.path, parse_qs(parts.query)), "has_more": False}
-            content = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
+        found = self.charges if url.path.endswith("balance_transactions") else []
+        data = [one for one in reversed(found) if first <= one["created"] < last]
+        return json.dumps({"object": "list", "data": data, "has_more": False}).encode()
 
 
 @contextmanager
@@ -167,7 +139,7 @@ def measure(folder: Path, port: int, events: int, mean_gap: float, *, seed: int 
     from ledger_pipeline.orchestration.nights import PACKAGED
 
     provider = Provider()
-    with serving(provider) as provider_url:
+    with loopback.serving(provider.answer) as provider_url:
         (folder / "ledger.yaml").write_text(CONFIG.format(url=provider_url))
         (folder / "dagster.yaml").write_text((PACKAGED / "dagster.yaml").read_text())
         runtime = Runtime.from_file(folder / "ledger.yaml")

@@ -188,15 +188,14 @@ def test_the_run_of_amounts_that_sums_to_a_target() -> None:
 
 
 def test_a_pair_is_scored_by_amount_day_and_name() -> None:
-    pair = engine.score(
-        left("p", 700, counterparty="stripe"), right("l", -700, 1, text="Stripe Transfer"), Policy(), frozenset()
-    )
+    payout, line = left("p", 700, counterparty="stripe"), right("l", -700, 1, text="Stripe Transfer")
+    pair = engine.score(payout, line, Policy(), engine.Names([payout, line]))
     assert pair is not None
     assert (pair.score, pair.reasons) == (960, ("amounts are equal", "1 business day apart", "the text names stripe"))
 
 
 def test_a_weekend_counts_as_one_business_day() -> None:
-    pair = engine.score(left("p", 7, 4), right("l", -7, 7), Policy(), frozenset())
+    pair = engine.score(left("p", 7, 4), right("l", -7, 7), Policy(), engine.Names())
     assert pair is not None
     assert pair.reasons[1] == "1 business day apart"
 
@@ -264,8 +263,25 @@ def test_a_subset_has_limits() -> None:
     amounts = [2**n for n in range(8)]
     assert subset_sums(amounts, 255, Policy(group_size=6)) == []
     assert subset_sums(amounts, 63, Policy(group_size=6)) == [(0, 1, 2, 3, 4, 5)]
-    assert subset_sums(amounts, 63, Policy(group_size=6, subset_steps=10)) == []
     assert subset_sums([1, 2, 3, 4], 5, Policy()) == [(0, 3), (1, 2)]
+
+
+def test_a_size_with_too_many_selections_is_left_out() -> None:
+    amounts = list(range(1, 13))
+    assert subset_sums(amounts, 33, Policy(subset_steps=494)) == [(9, 10, 11)]
+    assert subset_sums(amounts, 33, Policy(subset_steps=495)) == [(9, 10, 11), (0, 8, 10, 11)]  # 495 are four of twelve
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=10), st.integers(1, 120), st.integers(2, 6))
+def test_selections_are_those_of_a_brute_force(amounts: list[int], target: int, size: int) -> None:
+    wanted = [
+        positions
+        for number in range(2, size + 1)
+        for positions in combinations(range(len(amounts)), number)
+        if sum(amounts[position] for position in positions) == target
+    ]
+    assert subset_sums(amounts, target, Policy(group_size=size)) == wanted[:2]
 
 
 # all of it -----------------------------------------------------------------------------------------------------------------
@@ -341,7 +357,7 @@ def test_pairs_are_those_of_a_brute_force(made: list[Member]) -> None:
 
 
 def brute_force(made: Sequence[Member], policy: Policy) -> dict[tuple[str, ...], int]:
-    names = frozenset(word for m in made for word in engine.name_words(m.counterparty))
+    names = engine.Names(made)
     pairs = []
     for a, b in combinations(made, 2):
         one, other = (a, b) if a.side == "left" else (b, a)
