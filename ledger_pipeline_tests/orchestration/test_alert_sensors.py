@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
@@ -18,6 +20,8 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickData, TickStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import freeze_time
 from dagster._utils.error import SerializableErrorInfo
 
 from ledger_pipeline.config import LedgerConfig
@@ -127,7 +131,30 @@ def test_a_run_whose_process_is_gone_is_failed(instance: dg.DagsterInstance) -> 
 
 def test_a_process_id_that_another_process_got_is_a_dead_worker(instance: dg.DagsterInstance) -> None:
     reused = run(instance, "2026-10-05", "x", S.STARTED, **{attempts.WORKER: f"{socket.gethostname()}:{os.getpid()}:1"})
-    assert attempts.is_worker_dead(reused) is True
+    assert attempts.is_worker_dead(instance, reused) is True
+
+
+def test_a_process_that_died_before_it_noted_itself_is_known_from_dagsters_own_event(
+    instance: dg.DagsterInstance,
+) -> None:
+    def started(pid: int, host: str) -> dg.DagsterRun:
+        made = run(instance, "2026-10-05", "x", S.STARTED, **{GRPC_INFO_TAG: json.dumps({"host": host, "port": 4266})})
+        instance.report_engine_event("Starting process for run (pid: 1).", made)
+        instance.report_engine_event(f"Started process for run (pid: {pid}).", made)
+        return made
+
+    gone, here, far = (
+        started(pid, host)
+        for pid, host in ((_dead_process(), "127.0.0.1"), (os.getpid(), socket.gethostname()), (_dead_process(), "far"))
+    )
+    assert [attempts.is_worker_dead(instance, one) for one in (gone, here, far)] == [True, False, None]
+    with freeze_time(datetime.fromtimestamp(psutil.Process().create_time() - 60, UTC)):
+        before_this_process = started(os.getpid(), "localhost")
+    assert attempts.is_worker_dead(instance, before_this_process) is True
+    assert attempts.is_worker_dead(instance, run(instance, "2026-10-05", "x", S.STARTING)) is None
+    list(alerts.stuck(instance, instance.get_run_records(), config(), datetime.now(UTC) + timedelta(minutes=3)))
+    statuses = [instance.get_run_by_id(one.run_id).status for one in (gone, here, far)]  # type: ignore[union-attr]
+    assert statuses == [S.FAILURE, S.STARTED, S.STARTED]
 
 
 def _dead_process() -> int:
