@@ -6,6 +6,7 @@ part that is back within a second is noticed by nobody, and needn't be.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,7 +25,9 @@ import requests
 
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.operations.receivers import Hook
-from ledger_pipeline_tests.pipeline.machines import BIN, Machine, Postgres, Process, free_port, listens, until
+from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line
+from ledger_pipeline_tests.pipeline.postgres import Postgres
+from ledger_pipeline_tests.pipeline.processes import Process, end_all_in, free_port, listens, until
 
 WORKER, CODE, DAEMON, WEB, POSTGRES = "run worker", "code server", "daemon", "webserver", "postgresql"
 TELLS = {
@@ -34,27 +37,16 @@ TELLS = {
     POSTGRES: {"database_dead"},
 }
 """Which kinds of alerts name a part."""
+QUICK = Path(__file__).with_name("quick.py")
+"""Loaded by the code server of the test only: it shortens waits of the modules that it imports."""
 RESTART_SECONDS, HELD_SECONDS = 1.0, 100.0
 CRON_SECONDS = 3.0
 AT_WORK = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
-DAGSTER_YAML = """\
-storage:
-  custom:
-    module: ledger_pipeline.orchestration.storage
-    class: LedgerStorage
-    config: {}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
+MORE_DAGSTER_YAML = """\
 run_launcher: {module: ledger_pipeline.orchestration.launcher, class: LedgerRunLauncher}
-run_monitoring: {enabled: true, poll_interval_seconds: 5, start_timeout_seconds: 60, max_runtime_seconds: 14400}
-run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
 sensors: {use_threads: true, num_workers: 4}
-compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
-telemetry: {enabled: false}
 """
-"""As deploy/dagster.yaml with shorter intervals, and the warm launcher of dagster.yaml."""
+"""The warm launcher and the threads of dagster.yaml."""
 
 
 @dataclass
@@ -71,19 +63,18 @@ class Kill:
 class Rig:
     """Everything of one installation. `kill` is the only thing that is done to it."""
 
-    def __init__(self, machine: Machine, server: Postgres, sink: Hook, web_port: int) -> None:
-        self.machine, self.server, self.sink = machine, server, sink
+    def __init__(self, folder: Path, document: dict[str, Any], server: Postgres, sink: Hook, web_port: int) -> None:
+        code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
+        self.machine = Machine(folder, json.dumps(document), {}, code_port, MORE_DAGSTER_YAML)
+        self.server, self.sink = server, sink
+        (folder / "code" / "quick.py").write_text(QUICK.read_text())
         self.dagster = Database(server.url).with_name("dagster")
         self.kills: list[Kill] = []
         self.restarts: list[str] = []
         self.troubles: list[str] = []
-        code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
-        (machine.work / "workspace.yaml").write_text(
-            f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: books}}\n"
-        )
         self._lines = {
-            CODE: ("dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code_port), "-m", "quick"),
-            DAEMON: ("dagster-daemon", "run", "-w", "workspace.yaml"),
+            CODE: code_line(code_port, "quick"),
+            DAEMON: DAEMON_LINE,
             WEB: ("dagster-webserver", "-h", "127.0.0.1", "-p", str(web_port), "-w", "workspace.yaml"),
         }
         self._is_up: dict[str, Callable[[], bool]] = {
@@ -127,7 +118,7 @@ class Rig:
 
     def _web_answers(self) -> bool:
         try:
-            return requests.get(f"{self._web}/server_info", timeout=3).ok
+            return bool(requests.get(f"{self._web}/server_info", timeout=3).ok)
         except requests.RequestException:
             return False
 
@@ -182,9 +173,7 @@ class Rig:
     def _cron(self) -> None:
         while not self._stop.wait(CRON_SECONDS):
             with suppress(subprocess.TimeoutExpired):
-                subprocess.run(
-                    [str(BIN / "ledger-pipeline"), "heartbeat"], cwd=self.machine.work, env=self.machine.environment, capture_output=True, timeout=60, check=False
-                )  # fmt: skip
+                self.machine.ended("ledger-pipeline", "heartbeat", seconds=60)
 
     def _guarded(self, work: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -263,11 +252,3 @@ class Rig:
             for process in self._processes.values():
                 process.end()
             end_all_in(self.machine.folder)
-
-
-def end_all_in(folder: Path) -> None:
-    """Kill what still works there: workers that outlived who started them."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
-                process.kill()

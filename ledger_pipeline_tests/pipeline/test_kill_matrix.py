@@ -23,11 +23,9 @@ from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
 from ledger_pipeline_tests.operations.receivers import hook
 from ledger_pipeline_tests.pipeline.books import balances, stands
-from ledger_pipeline_tests.pipeline.machines import Machine, free_port, postgres_in_a_folder, until
-from ledger_pipeline_tests.pipeline.rig import CODE, DAEMON, DAGSTER_YAML, POSTGRES, WEB, WORKER, Kill, Rig
-
-QUICK = Path(__file__).with_name("quick.py")
-"""Loaded by the code server of the test only: it shortens waits of the modules that it imports."""
+from ledger_pipeline_tests.pipeline.postgres import postgres_in_a_folder
+from ledger_pipeline_tests.pipeline.processes import free_port, until
+from ledger_pipeline_tests.pipeline.rig import CODE, DAEMON, POSTGRES, WEB, WORKER, Kill, Rig
 
 PARTS = (WORKER, CODE, DAEMON, WEB, POSTGRES)
 KINDS = [*((part,) for part in PARTS), *itertools.combinations(PARTS, 2)]
@@ -102,12 +100,9 @@ def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
         company.clock.set(datetime.now(UTC))  # type: ignore[attr-defined]  # both runs are told the same of today
         web = free_port()
         document = configuration(company, start, server.url, sink.url, f"http://127.0.0.1:{web}")
-        machine = Machine(tmp_path / "machine", json.dumps(document), {})
-        (machine.folder / "home" / "dagster.yaml").write_text(DAGSTER_YAML)
-        (machine.folder / "code" / "quick.py").write_text(QUICK.read_text())
-        killed = Runtime.from_file(machine.work / "ledger.yaml")
+        rig = Rig(tmp_path / "machine", document, server, sink, web)
+        killed = Runtime.from_file(rig.machine.work / "ledger.yaml")
         assert killed.database.url == server.url
-        rig = Rig(machine, server, sink, web)
         chance = random.Random(20261124)
         kinds = list(itertools.islice(itertools.cycle(KINDS), KILLS))
         chance.shuffle(kinds)
@@ -121,7 +116,7 @@ def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
                 assert rig.troubles == []
                 print(f"{time.monotonic() - began:5.0f} s  {number:2}  {in_words(kill)}", flush=True)
             last_kill = time.monotonic()
-            (machine.work / "stop").touch()  # quick.STOP
+            (rig.machine.work / "stop").touch()  # quick.STOP
             until(lambda: rig.is_at_rest() and missing(killed) == [], SETTLED_WITHIN, every=2)
             until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
             settled = time.monotonic() - last_kill
