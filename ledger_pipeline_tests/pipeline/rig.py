@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.operations.receivers import Hook
 from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line
 from ledger_pipeline_tests.pipeline.postgres import Postgres
-from ledger_pipeline_tests.pipeline.processes import Process, end_all_in, free_port, listens, until
+from ledger_pipeline_tests.pipeline.processes import Process, end_all_in, free_port, listens, lives, until
 
 WORKER, CODE, DAEMON, WEB, POSTGRES = "run worker", "code server", "daemon", "webserver", "postgresql"
 TELLS = {
@@ -41,6 +42,8 @@ QUICK = Path(__file__).with_name("quick.py")
 """Loaded by the code server of the test only: it shortens waits of the modules that it imports."""
 RESTART_SECONDS, HELD_SECONDS = 1.0, 100.0
 CRON_SECONDS = 3.0
+STILL_SILENT = timedelta(seconds=20)
+"""After everything answers, a daemon may still owe its first heartbeat."""
 AT_WORK = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 MORE_DAGSTER_YAML = """\
 run_launcher: {module: ledger_pipeline.orchestration.launcher, class: LedgerRunLauncher}
@@ -51,13 +54,28 @@ sensors: {use_threads: true, num_workers: 4}
 
 @dataclass
 class Kill:
-    """What was killed at once; `from_alert` is how many alerts had been sent before, `run_id` that of a killed worker."""
+    """What was killed at once, and until when something was down; `from_alert` is how many alerts had been sent before.
+
+    `run_id` is that of a killed worker, `told_after` seconds by part.
+    """
 
     parts: tuple[str, ...]
     from_alert: int
-    at: float
+    at: datetime
     run_id: str = ""
+    up_at: datetime | None = None
     told_after: dict[str, float] = field(default_factory=dict)
+
+    def explains(self, noticed_at: datetime) -> bool:
+        """Something was dead then, or had only just come back."""
+        return self.at.replace(microsecond=0) <= noticed_at and (
+            self.up_at is None or noticed_at <= self.up_at + STILL_SILENT
+        )
+
+
+def at(noticed_at: str) -> datetime:
+    """As alerts say it."""
+    return datetime.strptime(noticed_at, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
 
 
 class Rig:
@@ -95,7 +113,7 @@ class Rig:
         if part == POSTGRES:
             with suppress(
                 subprocess.CalledProcessError
-            ):  # backends of the killed one are still ending: the next look starts it
+            ):  # backends of the killed one still end: the next look starts it
                 self.server.start()
             return
         name = f"{part.replace(' ', '-')}-{self.restarts.count(part)}"
@@ -104,7 +122,7 @@ class Rig:
     def _is_dead(self, part: str) -> bool:
         if part == POSTGRES:
             try:
-                return self.server.postmaster().status() == psutil.STATUS_ZOMBIE
+                return not lives(self.server.postmaster().pid)
             except (FileNotFoundError, psutil.NoSuchProcess, IndexError, ValueError):
                 return True
         return self._processes[part].popen.poll() is not None
@@ -114,7 +132,7 @@ class Rig:
         rows = self.ask(
             "SELECT extract(epoch FROM timestamp)::float8 FROM daemon_heartbeats WHERE daemon_type = 'SENSOR'"
         )
-        return bool(rows) and rows[0][0] > since
+        return any(beat > since for (beat,) in rows)
 
     def _web_answers(self) -> bool:
         try:
@@ -164,11 +182,32 @@ class Rig:
                     continue
                 new = sent[kill.from_alert :]
                 if any(a["run_id"] == kill.run_id for a in new) if part == WORKER else any(a["kind"] in TELLS[part] for a in new):  # fmt: skip
-                    kill.told_after[part] = time.monotonic() - kill.at
+                    kill.told_after[part] = (datetime.now(UTC) - kill.at).total_seconds()
 
     def alerts(self) -> list[dict[str, Any]]:
         """All that have reached the channel."""
         return [alert for body in list(self.sink.got) for alert in body["alerts"]]
+
+    def false_alarms(self) -> list[str]:
+        """What was said to be dead while everything lived."""
+        dead = {kind for kinds in TELLS.values() for kind in kinds if kind.endswith("_dead")}
+        return [
+            f"{alert['noticed_at']} {alert['sentence']}"
+            for alert in self.alerts()
+            if alert["kind"] in dead and not any(kill.explains(at(alert["noticed_at"])) for kill in self.kills)
+        ]
+
+    def untold(self) -> set[str]:
+        """Runs that failed without an alert."""
+        failed = {run_id for (run_id,) in self.ask("SELECT run_id FROM runs WHERE status = 'FAILURE'")}
+        return failed - {alert["run_id"] for alert in self.alerts()}
+
+    def hanging_sessions(self) -> list[tuple[Any, ...]]:
+        """(state, query) of sessions on the server that wait for a lock, or have kept a transaction open for a minute."""
+        return self.ask(
+            "SELECT state, query FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "OR (state LIKE 'idle in transaction%%' AND xact_start < now() - interval '1 minute')"
+        )
 
     def _cron(self) -> None:
         while not self._stop.wait(CRON_SECONDS):
@@ -192,29 +231,50 @@ class Rig:
         query = "SELECT run_id, event FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED' AND event LIKE '%%for run (pid: %%'"
         for run_id, event in self.ask(query):
             found = re.search(r"for run \(pid: (\d+)\)", event)
-            if found and psutil.pid_exists(int(found[1])):
+            if found and run_id not in {kill.run_id for kill in self.kills} and lives(int(found[1])):
                 return run_id, int(found[1])
         return None
 
     def kill(self, parts: tuple[str, ...]) -> Kill:
         """SIGKILL to each of them at once; to a part's whole process group, to a run's worker alone."""
-        victim: tuple[str, int] | None = None
         if WORKER in parts:
-            until(lambda: self.worker() is not None, 150)
-            victim = self.worker()
-            assert victim is not None
-        kill = Kill(parts, len(self.alerts()), time.monotonic(), victim[0] if victim else "")
+            self.until(lambda: self.worker() is not None, 150)
+        kill = Kill(parts, len(self.alerts()), datetime.now(UTC))
         postmaster = self.server.postmaster()
+        if WORKER in parts:
+            kill.run_id = self._kill_a_worker()
         self.kills.append(kill)
-        for part in parts:
-            if part == WORKER:
-                assert victim is not None
-                os.kill(victim[1], signal.SIGKILL)
-            elif part == POSTGRES:
+        for part in set(parts) - {WORKER}:
+            if part == POSTGRES:
                 postmaster.kill()
             else:
                 os.killpg(self._processes[part].popen.pid, signal.SIGKILL)
         return kill
+
+    def _kill_a_worker(self) -> str:
+        """Its run's id; another one's, where the run had just ended."""
+        while True:
+            self.until(lambda: self.worker() is not None, 150, every=0.02)
+            found = self.worker()
+            if found is None:
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(found[1], signal.SIGKILL)
+            if self.ask("SELECT status FROM runs WHERE run_id = %s", found[0]) != [("SUCCESS",)]:
+                return found[0]
+
+    def until(self, what: Callable[[], bool], seconds: float, every: float = 0.5) -> None:
+        """Wait for it; where it doesn't come, or the rig itself is in trouble, say what there is to know."""
+
+        def came() -> bool:
+            assert not self.troubles, self.troubles
+            return what()
+
+        try:
+            until(came, seconds, every)
+        except AssertionError as error:
+            words = "\n".join(f"--- {p.name}\n{p.text()[-1500:]}" for p in self._processes.values())
+            raise AssertionError(f"{error}\nruns {self.ran()}, kills {self.kills[-3:]}\n{words}") from error
 
     def ran(self) -> list[tuple[str, int]]:
         """(status, how many) of Dagster's runs."""
@@ -226,10 +286,6 @@ class Rig:
         """No run waits or works."""
         counts = dict(self.ran())
         return bool(counts) and not set(counts) & set(AT_WORK)
-
-    def last_words(self) -> str:
-        """The end of what each part has written, for a failure's message."""
-        return "\n".join(f"--- {p.name}\n{p.text()[-1500:]}" for p in self._processes.values())
 
     @contextmanager
     def running(self) -> Iterator[Rig]:

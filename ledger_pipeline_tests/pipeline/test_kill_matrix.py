@@ -24,7 +24,7 @@ from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
 from ledger_pipeline_tests.operations.receivers import hook
 from ledger_pipeline_tests.pipeline.books import balances, stands
 from ledger_pipeline_tests.pipeline.postgres import postgres_in_a_folder
-from ledger_pipeline_tests.pipeline.processes import free_port, until
+from ledger_pipeline_tests.pipeline.processes import free_port
 from ledger_pipeline_tests.pipeline.rig import CODE, DAEMON, POSTGRES, WEB, WORKER, Kill, Rig
 
 PARTS = (WORKER, CODE, DAEMON, WEB, POSTGRES)
@@ -32,7 +32,7 @@ KINDS = [*((part,) for part in PARTS), *itertools.combinations(PARTS, 2)]
 KILLS = int(os.environ.get("LEDGER_KILLS", "30"))
 CONNECTIONS = ("stripe_us", "shopify_us", "plaid_us")
 DAYS = 10
-BACK_WITHIN, TOLD_WITHIN, SETTLED_WITHIN = 180, 240, 480
+BACK_WITHIN, TOLD_WITHIN, SETTLED_WITHIN = 180, 240, 1200
 """Seconds: until everything answers again after a kill, until its alert has come, until all is posted after the last one."""
 
 
@@ -90,7 +90,7 @@ def in_words(kill: Kill) -> str:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(5400)
 def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
     tmp_path: Path, new_database: Callable[[], Database]
 ) -> None:
@@ -107,20 +107,23 @@ def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
         kinds = list(itertools.islice(itertools.cycle(KINDS), KILLS))
         chance.shuffle(kinds)
         with rig.running():
-            until(lambda: rig.worker() is not None, 120)
+            rig.until(lambda: rig.worker() is not None, 120)
             for number, parts in enumerate(kinds, 1):
                 time.sleep(chance.uniform(0, 3))
                 kill = rig.kill(parts)
-                until(lambda kill=kill: set(kill.parts) - {WORKER} <= set(kill.told_after), TOLD_WITHIN, every=0.3)  # type: ignore[misc]
-                until(rig.all_up, BACK_WITHIN, every=0.5)
-                assert rig.troubles == []
+                rig.until(lambda kill=kill: set(kill.parts) - {WORKER} <= set(kill.told_after), TOLD_WITHIN)  # type: ignore[misc]
+                rig.until(rig.all_up, BACK_WITHIN)
+                kill.up_at = datetime.now(UTC)
                 print(f"{time.monotonic() - began:5.0f} s  {number:2}  {in_words(kill)}", flush=True)
             last_kill = time.monotonic()
             (rig.machine.work / "stop").touch()  # quick.STOP
-            until(lambda: rig.is_at_rest() and missing(killed) == [], SETTLED_WITHIN, every=2)
-            until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
+            rig.until(lambda: rig.is_at_rest() and missing(killed) == [], SETTLED_WITHIN, every=2)
+            rig.until(lambda: rig.untold() == set(), TOLD_WITHIN)
+            rig.until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
             settled = time.monotonic() - last_kill
             runs, sent = rig.ran(), Counter(alert["kind"] for alert in rig.alerts())
+            assert rig.hanging_sessions() == []
+            assert rig.false_alarms() == []
         alone = undisturbed(tmp_path / "alone", document, new_database(), killed)
         assert stands(killed) == stands(alone)
         assert balances(killed) == balances(alone) != {}
