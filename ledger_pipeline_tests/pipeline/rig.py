@@ -52,6 +52,19 @@ sensors: {use_threads: true, num_workers: 4}
 """The warm launcher and the threads of dagster.yaml."""
 
 
+NIGHTS_WITHOUT_BOOKS = """\
+WITH known AS (
+  SELECT pipeline_name AS job, value AS night, status, create_timestamp, update_timestamp
+  FROM runs JOIN run_tags USING (run_id) WHERE key = 'ledger/night'
+)
+SELECT night FROM known n WHERE job = 'nightly' GROUP BY night HAVING NOT EXISTS (
+  SELECT FROM known b
+  WHERE b.job = 'books' AND b.night = n.night AND b.status = 'SUCCESS' AND b.create_timestamp >= max(n.update_timestamp)
+) ORDER BY night
+"""
+"""Nights whose books weren't made well after the last run of a connection."""
+
+
 @dataclass
 class Kill:
     """What was killed at once, and until when something was down; `from_alert` is how many alerts had been sent before.
@@ -188,6 +201,11 @@ class Rig:
         """All that have reached the channel."""
         return [alert for body in list(self.sink.got) for alert in body["alerts"]]
 
+    def is_closed(self) -> bool:
+        """No run waits or works, and the books of every night have been made."""
+        counts = dict(self.ran())
+        return bool(counts) and not set(counts) & set(AT_WORK) and not self.ask(NIGHTS_WITHOUT_BOOKS)
+
     def false_alarms(self) -> list[str]:
         """What was said to be dead while everything lived."""
         dead = {kind for kinds in TELLS.values() for kind in kinds if kind.endswith("_dead")}
@@ -281,11 +299,6 @@ class Rig:
         return [
             (status, count) for status, count in self.ask("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1")
         ]
-
-    def is_at_rest(self) -> bool:
-        """No run waits or works."""
-        counts = dict(self.ran())
-        return bool(counts) and not set(counts) & set(AT_WORK)
 
     @contextmanager
     def running(self) -> Iterator[Rig]:

@@ -117,7 +117,7 @@ def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
                 print(f"{time.monotonic() - began:5.0f} s  {number:2}  {in_words(kill)}", flush=True)
             last_kill = time.monotonic()
             (rig.machine.work / "stop").touch()  # quick.STOP
-            rig.until(lambda: rig.is_at_rest() and missing(killed) == [], SETTLED_WITHIN, every=2)
+            rig.until(lambda: rig.is_closed() and missing(killed) == [], SETTLED_WITHIN, every=2)
             rig.until(lambda: rig.untold() == set(), TOLD_WITHIN)
             rig.until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
             settled = time.monotonic() - last_kill
