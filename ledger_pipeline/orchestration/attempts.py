@@ -20,7 +20,7 @@ from ledger_pipeline.orchestration.resources import Ledger
 
 Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 WORKER = "ledger/worker"
-"""Run tag: host, process id and start of the process that works on the run."""
+"""Run tag: host, process id and start of the process that works on the run, and the run's id: a retry is given its parent's tags."""
 LONGEST_WAIT = 600
 CLOCKS = 2.0
 """Seconds that two times of the same start may differ."""
@@ -86,13 +86,14 @@ def note_worker(context: Context, engine: str) -> None:
 def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
     """This process works on the run."""
     started = int(psutil.Process().create_time())
-    instance.add_run_tags(run_id, {WORKER: f"{socket.gethostname()}:{os.getpid()}:{started}"})
+    instance.add_run_tags(run_id, {WORKER: f"{socket.gethostname()}:{os.getpid()}:{started}:{run_id}"})
     _noted.add(run_id)
 
 
 def is_worker_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
     """True when the process that worked on the run is gone; None when that can't be told from here (another host, none has started)."""
-    found = _noted_process(run) if WORKER in run.tags else _started_process(instance, run)
+    is_noted = run.tags.get(WORKER, "").endswith(f":{run.run_id}")
+    found = _noted_process(run) if is_noted else _started_process(instance, run)
     if found is None:
         return None
     pid, earliest, latest = found
@@ -106,7 +107,7 @@ def is_worker_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | N
 
 def _noted_process(run: dg.DagsterRun) -> tuple[int, float, float] | None:
     """(process id, earliest and latest start) of a process of this host, by the tag."""
-    host, pid, started = run.tags[WORKER].rsplit(":", 2)
+    host, pid, started, _ = run.tags[WORKER].rsplit(":", 3)
     return (int(pid), int(started), int(started)) if host == socket.gethostname() else None
 
 

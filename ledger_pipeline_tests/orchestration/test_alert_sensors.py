@@ -117,10 +117,17 @@ def test_a_run_without_events_is_stuck_and_a_long_one_too(instance: dg.DagsterIn
     assert "it has been running for 200 minutes" in long.sentence
 
 
+def noted(instance: dg.DagsterInstance, host: str, pid: int, started: int = 1) -> dg.DagsterRun:
+    """A run at work that its process has noted itself for."""
+    made = run(instance, "2026-10-05", "x", S.STARTED)
+    instance.add_run_tags(made.run_id, {attempts.WORKER: f"{host}:{pid}:{started}:{made.run_id}"})
+    found = instance.get_run_by_id(made.run_id)
+    assert found is not None
+    return found
+
+
 def test_a_run_whose_process_is_gone_is_failed(instance: dg.DagsterInstance) -> None:
-    gone = f"{socket.gethostname()}:{_dead_process()}:1"
-    dead = run(instance, "2026-10-05", "dead", S.STARTED, **{attempts.WORKER: gone})
-    elsewhere = run(instance, "2026-10-05", "far", S.STARTED, **{attempts.WORKER: "another-host:1:1"})
+    dead, elsewhere = noted(instance, socket.gethostname(), _dead_process()), noted(instance, "another-host", 1)
     soon = datetime.now(UTC) + timedelta(minutes=3)
     assert list(alerts.stuck(instance, instance.get_run_records(), config(), soon)) == []
     statuses = {name.run_id: instance.get_run_by_id(name.run_id).status for name in (dead, elsewhere)}  # type: ignore[union-attr]
@@ -130,8 +137,14 @@ def test_a_run_whose_process_is_gone_is_failed(instance: dg.DagsterInstance) -> 
 
 
 def test_a_process_id_that_another_process_got_is_a_dead_worker(instance: dg.DagsterInstance) -> None:
-    reused = run(instance, "2026-10-05", "x", S.STARTED, **{attempts.WORKER: f"{socket.gethostname()}:{os.getpid()}:1"})
-    assert attempts.is_worker_dead(instance, reused) is True
+    assert attempts.is_worker_dead(instance, noted(instance, socket.gethostname(), os.getpid())) is True
+
+
+def test_a_retry_that_has_not_begun_is_not_dead_because_its_parent_is(instance: dg.DagsterInstance) -> None:
+    """Dagster gives it the parent's tags."""
+    dead = noted(instance, socket.gethostname(), _dead_process())
+    retry = run(instance, "2026-10-05", "x", S.STARTING, **{attempts.WORKER: dead.tags[attempts.WORKER]})
+    assert [attempts.is_worker_dead(instance, one) for one in (dead, retry)] == [True, None]
 
 
 def test_a_process_that_died_before_it_noted_itself_is_known_from_dagsters_own_event(
