@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from ledger_pipeline_tests.pipeline.processes import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-DAGSTER_YAML = """\
-storage:
-  custom:
-    module: ledger_pipeline.orchestration.storage
-    class: LedgerStorage
-    config: {}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1, max_user_code_failure_retries: 240, user_code_failure_retry_delay: 3}
-run_monitoring: {enabled: true, poll_interval_seconds: 5, start_timeout_seconds: 90}
-run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-telemetry: {enabled: false}
-"""
-"""As deploy/dagster.yaml with shorter intervals."""
 DAEMON_LINE = ("dagster-daemon", "run", "-w", "workspace.yaml")
 
 
@@ -38,14 +23,28 @@ def code_line(port: int, module: str) -> tuple[str, ...]:
     return ("dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(port), "-m", module)
 
 
+def quick_instance(*from_the_folders: str) -> str:
+    """deploy/dagster.yaml with shorter intervals, and with these sections of the project's dagster.yaml, which the former hasn't."""
+    read = YAML(typ="safe").load
+    document = read(ROOT / "deploy" / "dagster.yaml")
+    document["run_coordinator"]["config"] |= {
+        "max_concurrent_runs": 2,
+        "dequeue_interval_seconds": 1,
+        "user_code_failure_retry_delay": 3,
+    }
+    document["run_monitoring"] |= {"poll_interval_seconds": 5, "start_timeout_seconds": 90}
+    other = read(ROOT / "dagster.yaml")
+    return json.dumps(document | {section: other[section] for section in from_the_folders})
+
+
 class Machine:
     """A folder with its own copy of the package, its own ledger.yaml and its own DAGSTER_HOME; processes see no other copy.
 
-    Its workspace is the code server on `code_port`; `more_dagster_yaml` is written below DAGSTER_YAML.
+    Its workspace is the code server on `code_port`.
     """
 
     def __init__(
-        self, folder: Path, ledger_yaml: str, environment: dict[str, str], code_port: int, more_dagster_yaml: str = ""
+        self, folder: Path, ledger_yaml: str, environment: dict[str, str], code_port: int, dagster_yaml: str
     ) -> None:
         self.folder, self.work = folder, folder / "work"
         shutil.copytree(
@@ -57,7 +56,7 @@ class Machine:
         (self.work / "workspace.yaml").write_text(
             f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: books}}\n"
         )
-        (folder / "home" / "dagster.yaml").write_text(DAGSTER_YAML + more_dagster_yaml)
+        (folder / "home" / "dagster.yaml").write_text(dagster_yaml)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER", "LEDGER"))},
             "PYTHONPATH": f"{folder / 'code'}{os.pathsep}{ROOT / 'deploy' / 'celery'}",

@@ -26,7 +26,7 @@ import requests
 
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.operations.receivers import Hook
-from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line
+from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line, quick_instance
 from ledger_pipeline_tests.pipeline.postgres import Postgres
 from ledger_pipeline_tests.pipeline.processes import Process, end_all_in, free_port, listens, lives, until
 
@@ -45,13 +45,6 @@ CRON_SECONDS = 3.0
 STILL_SILENT = timedelta(seconds=20)
 """After everything answers, a daemon may still owe its first heartbeat."""
 AT_WORK = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
-MORE_DAGSTER_YAML = """\
-run_launcher: {module: ledger_pipeline.orchestration.launcher, class: LedgerRunLauncher}
-sensors: {use_threads: true, num_workers: 4}
-"""
-"""The warm launcher and the threads of dagster.yaml."""
-
-
 NIGHTS_WITHOUT_BOOKS = """\
 WITH known AS (
   SELECT pipeline_name AS job, value AS night, status, create_timestamp, update_timestamp
@@ -96,7 +89,8 @@ class Rig:
 
     def __init__(self, folder: Path, document: dict[str, Any], server: Postgres, sink: Hook, web_port: int) -> None:
         code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
-        self.machine = Machine(folder, json.dumps(document), {}, code_port, MORE_DAGSTER_YAML)
+        settings = quick_instance("run_launcher", "sensors")
+        self.machine = Machine(folder, json.dumps(document), {}, code_port, settings)
         self.server, self.sink = server, sink
         (folder / "code" / "quick.py").write_text(QUICK.read_text())
         self.dagster = Database(server.url).with_name("dagster")

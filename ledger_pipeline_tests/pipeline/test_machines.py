@@ -16,7 +16,7 @@ from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
 from ledger_pipeline_tests.pipeline.books import WEEK, balances, run_days, stands
-from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line
+from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line, quick_instance
 from ledger_pipeline_tests.pipeline.postgres import postgres_by_tcp
 from ledger_pipeline_tests.pipeline.processes import Process, free_port, listens, processes, until
 
@@ -53,7 +53,8 @@ def test_a_worker_lost_in_the_middle_of_a_backfill_changes_nothing_in_the_books(
             "LEDGER_LOST_AFTER_SECONDS": str(LOST_AFTER_SECONDS),
         }
         scheduler, one, two = (
-            Machine(tmp_path / name, ledger, environment, code) for name in ("scheduler", "one", "two")
+            Machine(tmp_path / name, ledger, environment, code, quick_instance())
+            for name in ("scheduler", "one", "two")
         )
         for machine in (scheduler, one, two):
             where = machine.run("python", "-c", "import ledger_pipeline; print(ledger_pipeline.__file__)").strip()
