@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -200,14 +201,16 @@ class Rig:
         counts = dict(self.ran())
         return bool(counts) and not set(counts) & set(AT_WORK) and not self.ask(NIGHTS_WITHOUT_BOOKS)
 
-    def false_alarms(self) -> list[str]:
-        """What was said to be dead while everything lived."""
-        dead = {kind for kinds in TELLS.values() for kind in kinds if kind.endswith("_dead")}
-        return [
-            f"{alert['noticed_at']} {alert['sentence']}"
+    def false_alarms(self) -> Counter[str]:
+        """Which parts were said to be dead while everything lived, and how often."""
+        return Counter(
+            part
             for alert in self.alerts()
-            if alert["kind"] in dead and not any(kill.explains(at(alert["noticed_at"])) for kill in self.kills)
-        ]
+            for part, kinds in TELLS.items()
+            if alert["kind"] in kinds
+            and alert["kind"].endswith("_dead")
+            and not any(kill.explains(at(alert["noticed_at"])) for kill in self.kills)
+        )
 
     def untold(self) -> set[str]:
         """Runs that failed without an alert."""
