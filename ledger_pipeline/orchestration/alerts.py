@@ -22,8 +22,6 @@ OVERLAP = timedelta(minutes=10)
 """Runs are committed out of order; looking again costs nothing, because an occurrence is kept once."""
 IDLE = timedelta(minutes=2)
 """After so long without an event a run's process is looked for."""
-UNSTARTED = timedelta(minutes=10)
-"""After so long nobody will queue a run that was only created: who did so was killed before the next line."""
 S = dg.DagsterRunStatus
 _redact = Redactor()
 
@@ -214,16 +212,9 @@ def _stuck_runs(config: LedgerConfig) -> Look:
 def stuck(
     instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], config: LedgerConfig, now: datetime
 ) -> Iterator[Alert]:  # fmt: skip
-    """Runs that don't move. One whose process is gone is failed on the spot: it is retried, and the next look at failed runs tells of it.
-
-    So is one that was created and never queued, by a daemon that died meanwhile: its night would wait for it for ever.
-    """
+    """Runs that don't move. One whose process is gone is failed on the spot: it is retried, and the next look at failed runs tells of it."""
     for record in records:
         run = record.dagster_run
-        if run.status == S.NOT_STARTED:
-            if now - record.create_timestamp >= UNSTARTED:
-                instance.report_run_failed(run, "It was created and never queued: what created it has died.")
-            continue
         last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         moved_at = datetime.fromtimestamp(last[0].event_log_entry.timestamp, UTC) if last else record.create_timestamp
         idle = now - moved_at

@@ -170,17 +170,6 @@ def test_a_process_that_died_before_it_noted_itself_is_known_from_dagsters_own_e
     assert statuses == [S.FAILURE, S.STARTED, S.STARTED]
 
 
-def test_a_run_that_was_created_and_never_queued_is_failed(instance: dg.DagsterInstance) -> None:
-    """The daemon creates a retry, then queues it; a night whose run never ends would never be asked for again."""
-    orphan = run(instance, "2026-10-05", "x", S.NOT_STARTED)
-    for minutes, status in ((9, S.NOT_STARTED), (11, S.FAILURE)):
-        later = datetime.now(UTC) + timedelta(minutes=minutes)
-        assert list(alerts.stuck(instance, [instance.get_run_record_by_id(orphan.run_id)], config(), later)) == []  # type: ignore[list-item]
-        assert instance.get_run_by_id(orphan.run_id).status == status  # type: ignore[union-attr]
-    [alert] = alerts.alerts_of(instance, instance.get_run_record_by_id(orphan.run_id), config())  # type: ignore[arg-type]
-    assert alert.sentence.startswith("It was created and never queued")
-
-
 def _dead_process() -> int:
     pid = os.fork()
     if pid == 0:

@@ -26,7 +26,7 @@ def _quick_sensor(name: str, seconds: int, description: str, look: alerts.Look) 
 
 
 alerts._sensor = _quick_sensor
-alerts.IDLE, alerts.UNSTARTED = timedelta(seconds=20), timedelta(seconds=60)
+alerts.IDLE = timedelta(seconds=20)
 catching_up.GRACE, catching_up.BETWEEN_TRIES = timedelta(0), timedelta(seconds=3)
 catching_up.EVERY_SECONDS = 10
 
