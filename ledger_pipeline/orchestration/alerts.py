@@ -199,9 +199,7 @@ def sentence(error: str) -> str:
 def _stuck_runs(config: LedgerConfig) -> Look:
     def look(context: dg.SensorEvaluationContext, ledger: Ledger) -> str:
         now = datetime.now(UTC)
-        records = context.instance.get_run_records(
-            dg.RunsFilter(statuses=[S.NOT_STARTED, S.STARTED, S.STARTING, S.CANCELING])
-        )
+        records = context.instance.get_run_records(dg.RunsFilter(statuses=[S.STARTED, S.STARTING, S.CANCELING]))
         found = list(stuck(context.instance, records, config, now))
         new = raise_alerts(ledger.runtime.database, config.alerts, found)
         return f"{len(new)} new alerts from {len(records)} runs at work"
