@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -168,6 +169,18 @@ def test_a_process_that_died_before_it_noted_itself_is_known_from_dagsters_own_e
     list(alerts.stuck(instance, instance.get_run_records(), config(), datetime.now(UTC) + timedelta(minutes=3)))
     statuses = [instance.get_run_by_id(one.run_id).status for one in (gone, here, far)]  # type: ignore[union-attr]
     assert statuses == [S.FAILURE, S.STARTED, S.STARTED]
+
+
+def test_a_step_in_a_process_of_its_own_does_not_stand_for_the_run(instance: dg.DagsterInstance) -> None:
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "nightly")
+    said = []
+    for engine, whose in (("in_process", origin), ("multiprocess", origin), ("celery", None)):
+        made = instance.add_run(dg.DagsterRun(job_name="nightly", status=S.STARTED, remote_job_origin=whose))
+        attempts.note_worker(SimpleNamespace(run=made, instance=instance), engine)  # type: ignore[arg-type]
+        found = instance.get_run_by_id(made.run_id)
+        assert found is not None
+        said.append(attempts.is_worker_dead(instance, found))
+    assert said == [False, None, False], "without an origin it is one of the command line, which runs its steps itself"
 
 
 def _dead_process() -> int:
