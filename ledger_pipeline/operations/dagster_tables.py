@@ -14,6 +14,8 @@ DATABASE = "dagster"
 ALWAYS = ("SENSOR", "SCHEDULER")
 """Daemons that every installation runs; others count once they have been seen within a week."""
 LATELY = timedelta(days=7)
+RESTS_SECONDS = {"SCHEDULER": 60}
+"""How much longer than the others a healthy one may be silent: it wakes at each full minute only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class Heartbeats:
     ages: dict[str, float]
 
     def dead(self, limit_seconds: float) -> list[str]:
-        """Those that are silent for longer."""
-        return sorted(name for name, age in self.ages.items() if age > limit_seconds)
+        """Those that are silent for longer, by more than they rest."""
+        return sorted(name for name, age in self.ages.items() if age > limit_seconds + RESTS_SECONDS.get(name, 0))
 
 
 def heartbeats(database: Database, now: datetime) -> Heartbeats:

@@ -140,7 +140,7 @@ class HealthConfig(_Model):
     disk_warn: float = Field(default=0.15, ge=0, le=1)
     disk_fail: float = Field(default=0.05, ge=0, le=1)
     last_record_warn_days: int = Field(default=7, ge=1)
-    daemon_seconds: int = Field(default=300, ge=45)
+    daemon_seconds: int = Field(default=300, ge=60)
     queue_warn_minutes: int = Field(default=60, ge=1)
     keep_days: int = Field(default=90, ge=1)
 

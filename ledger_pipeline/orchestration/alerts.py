@@ -216,7 +216,7 @@ def stuck(
         last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         moved_at = datetime.fromtimestamp(last[0].event_log_entry.timestamp, UTC) if last else record.create_timestamp
         idle = now - moved_at
-        if idle >= IDLE and is_worker_dead(run):
+        if idle >= IDLE and is_worker_dead(instance, run):
             instance.report_run_failed(
                 run, f"The run's process is gone; its last event was at {moved_at:%H:%M:%S} UTC."
             )

@@ -16,6 +16,8 @@ AssetJob = Any  # what define_asset_job returns has no public name
 NIGHT = "ledger/night"
 CONNECTION = "ledger/connection"
 BOOKS = ("trial_balance", "fates", "open_items", "bank_statements")
+MOST_LOST = 3
+"""Runs of a night's books whose process died, before nobody asks for another one."""
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -151,22 +153,31 @@ def books_sensor(config: LedgerConfig, books: AssetJob) -> dg.SensorDefinition:
         since = datetime.now(UTC) - timedelta(days=3)
         records = context.instance.get_run_records(dg.RunsFilter(updated_after=since), limit=1000)
         nights: dict[str, list[dg.RunRecord]] = {}
-        closed: dict[str, datetime] = {}
+        books_of: dict[str, list[dg.RunRecord]] = {}
         for record in records:
             night = record.dagster_run.tags.get(NIGHT)
-            if night and CONNECTION in record.dagster_run.tags:
-                nights.setdefault(night, []).append(record)
-            elif night:
-                closed[night] = max(record.create_timestamp, closed.get(night, record.create_timestamp))
+            if night:
+                found = nights if CONNECTION in record.dagster_run.tags else books_of
+                found.setdefault(night, []).append(record)
         asked = False
         for night, runs in sorted(nights.items()):
             newest = max(run.update_timestamp for run in runs)
-            if all(run.dagster_run.status in ENDED for run in runs) and not (
-                night in closed and closed[night] >= newest
-            ):
+            since_then = [run for run in books_of.get(night, ()) if run.create_timestamp >= newest]
+            lost = [run for run in since_then if _is_lost(run.dagster_run)]
+            if all(run.dagster_run.status in ENDED for run in runs) and len(lost) == len(since_then) < MOST_LOST:
                 asked = True
-                yield dg.RunRequest(run_key=f"{night}:{newest.isoformat()}", partition_key=night, tags={NIGHT: night})
+                key = f"{night}:{newest.isoformat()}" + (f":{len(lost)}" if lost else "")
+                yield dg.RunRequest(run_key=key, partition_key=night, tags={NIGHT: night})
         if not asked:
             yield dg.SkipReason("no night has ended lately")
 
     return books_after_the_night
+
+
+def _is_lost(run: dg.DagsterRun) -> bool:
+    """Its process died, and Dagster doesn't run it again: it gives up when the code server is away at that moment."""
+    return (
+        run.status == dg.DagsterRunStatus.FAILURE
+        and run.tags.get("dagster/will_retry") != "true"
+        and run.tags.get("dagster/failure_reason") != "STEP_FAILURE"
+    )

@@ -111,6 +111,7 @@ def work(run_id: str, instance: str) -> int:
     from dagster._utils.hosted_user_process import recon_job_from_origin
     from dagster._utils.interrupts import capture_interrupts
 
+    from ledger_pipeline.orchestration.attempts import note_process
     from ledger_pipeline.orchestration.nights import keep_connections
 
     with capture_interrupts(), DagsterInstance.from_ref(deserialize_value(instance, InstanceRef)) as made:
@@ -118,6 +119,7 @@ def work(run_id: str, instance: str) -> int:
         run = made.get_run_by_id(run_id)
         if run is None or not isinstance(run.job_code_origin, JobPythonOrigin):
             return 1
+        note_process(made, run_id)
         made.report_engine_event(
             f"Started warm process for run (pid: {os.getpid()}).", run, EngineEventData.in_process(os.getpid())
         )

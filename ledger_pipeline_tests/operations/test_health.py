@@ -105,6 +105,7 @@ def test_a_folder_that_is_not_there_fails(tmp_path: Path, database: Database, sa
         ({}, "warn", "no daemon has run here"),
         ({"SENSOR": 20.0, "SCHEDULER": 31.0}, "ok", "2 daemons, last heartbeat 31 s ago"),
         ({"SENSOR": 20.0, "SCHEDULER": 900.0}, "fail", "silent: SCHEDULER (15 minutes ago)"),
+        ({"SENSOR": 301.0, "SCHEDULER": 359.0}, "fail", "silent: SENSOR (5 minutes ago)"),  # it wakes once a minute
     ],
 )
 def test_a_silent_daemon_fails(ages: dict[str, float], state: str, said: str) -> None:

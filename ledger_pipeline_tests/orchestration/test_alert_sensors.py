@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
@@ -18,6 +21,8 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickData, TickStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import freeze_time
 from dagster._utils.error import SerializableErrorInfo
 
 from ledger_pipeline.config import LedgerConfig
@@ -113,10 +118,17 @@ def test_a_run_without_events_is_stuck_and_a_long_one_too(instance: dg.DagsterIn
     assert "it has been running for 200 minutes" in long.sentence
 
 
+def noted(instance: dg.DagsterInstance, host: str, pid: int, started: int = 1) -> dg.DagsterRun:
+    """A run at work that its process has noted itself for."""
+    made = run(instance, "2026-10-05", "x", S.STARTED)
+    instance.add_run_tags(made.run_id, {attempts.WORKER: f"{host}:{pid}:{started}:{made.run_id}"})
+    found = instance.get_run_by_id(made.run_id)
+    assert found is not None
+    return found
+
+
 def test_a_run_whose_process_is_gone_is_failed(instance: dg.DagsterInstance) -> None:
-    gone = f"{socket.gethostname()}:{_dead_process()}:1"
-    dead = run(instance, "2026-10-05", "dead", S.STARTED, **{attempts.WORKER: gone})
-    elsewhere = run(instance, "2026-10-05", "far", S.STARTED, **{attempts.WORKER: "another-host:1:1"})
+    dead, elsewhere = noted(instance, socket.gethostname(), _dead_process()), noted(instance, "another-host", 1)
     soon = datetime.now(UTC) + timedelta(minutes=3)
     assert list(alerts.stuck(instance, instance.get_run_records(), config(), soon)) == []
     statuses = {name.run_id: instance.get_run_by_id(name.run_id).status for name in (dead, elsewhere)}  # type: ignore[union-attr]
@@ -126,8 +138,49 @@ def test_a_run_whose_process_is_gone_is_failed(instance: dg.DagsterInstance) -> 
 
 
 def test_a_process_id_that_another_process_got_is_a_dead_worker(instance: dg.DagsterInstance) -> None:
-    reused = run(instance, "2026-10-05", "x", S.STARTED, **{attempts.WORKER: f"{socket.gethostname()}:{os.getpid()}:1"})
-    assert attempts.is_worker_dead(reused) is True
+    assert attempts.is_worker_dead(instance, noted(instance, socket.gethostname(), os.getpid())) is True
+
+
+def test_a_retry_that_has_not_begun_is_not_dead_because_its_parent_is(instance: dg.DagsterInstance) -> None:
+    """Dagster gives it the parent's tags."""
+    dead = noted(instance, socket.gethostname(), _dead_process())
+    retry = run(instance, "2026-10-05", "x", S.STARTING, **{attempts.WORKER: dead.tags[attempts.WORKER]})
+    assert [attempts.is_worker_dead(instance, one) for one in (dead, retry)] == [True, None]
+
+
+def test_a_process_that_died_before_it_noted_itself_is_known_from_dagsters_own_event(
+    instance: dg.DagsterInstance,
+) -> None:
+    def started(pid: int, host: str) -> dg.DagsterRun:
+        made = run(instance, "2026-10-05", "x", S.STARTED, **{GRPC_INFO_TAG: json.dumps({"host": host, "port": 4266})})
+        instance.report_engine_event("Starting process for run (pid: 1).", made)
+        instance.report_engine_event(f"Started process for run (pid: {pid}).", made)
+        return made
+
+    gone, here, far = (
+        started(pid, host)
+        for pid, host in ((_dead_process(), "127.0.0.1"), (os.getpid(), socket.gethostname()), (_dead_process(), "far"))
+    )
+    assert [attempts.is_worker_dead(instance, one) for one in (gone, here, far)] == [True, False, None]
+    with freeze_time(datetime.fromtimestamp(psutil.Process().create_time() - 60, UTC)):
+        before_this_process = started(os.getpid(), "localhost")
+    assert attempts.is_worker_dead(instance, before_this_process) is True
+    assert attempts.is_worker_dead(instance, run(instance, "2026-10-05", "x", S.STARTING)) is None
+    list(alerts.stuck(instance, instance.get_run_records(), config(), datetime.now(UTC) + timedelta(minutes=3)))
+    statuses = [instance.get_run_by_id(one.run_id).status for one in (gone, here, far)]  # type: ignore[union-attr]
+    assert statuses == [S.FAILURE, S.STARTED, S.STARTED]
+
+
+def test_a_step_in_a_process_of_its_own_does_not_stand_for_the_run(instance: dg.DagsterInstance) -> None:
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "nightly")
+    said = []
+    for engine, whose in (("in_process", origin), ("multiprocess", origin), ("celery", None)):
+        made = instance.add_run(dg.DagsterRun(job_name="nightly", status=S.STARTED, remote_job_origin=whose))
+        attempts.note_worker(SimpleNamespace(run=made, instance=instance), engine)  # type: ignore[arg-type]
+        found = instance.get_run_by_id(made.run_id)
+        assert found is not None
+        said.append(attempts.is_worker_dead(instance, found))
+    assert said == [False, None, False], "without an origin it is one of the command line, which runs its steps itself"
 
 
 def _dead_process() -> int:

@@ -229,11 +229,11 @@ def test_the_schedule_is_as_configured(defs: dg.Definitions) -> None:
 S = dg.DagsterRunStatus
 
 
-def ask(defs: dg.Definitions, *runs: tuple[str, str, dg.DagsterRunStatus]) -> list[dg.RunRequest]:
-    """What the sensor requests when these runs (night, connection, status) are known."""
+def ask(defs: dg.Definitions, *runs: tuple[str, str, dg.DagsterRunStatus], **of_books: str) -> list[dg.RunRequest]:
+    """What the sensor requests when these runs (night, connection, status) are known; `of_books` are tags of runs without a connection."""
     with dg.DagsterInstance.ephemeral() as instance:
         for night, name, status in runs:
-            tags = {jobs.NIGHT: night} | ({jobs.CONNECTION: name} if name else {})
+            tags = {jobs.NIGHT: night} | ({jobs.CONNECTION: name} if name else of_books)
             run = dg.DagsterRun(job_name="nightly" if name else "books", tags=tags, status=status)
             instance.add_run(run)
         context = dg.build_sensor_context(instance=instance, repository_def=defs.get_repository_def())
@@ -256,6 +256,18 @@ def test_the_books_follow_when_all_have_ended_well_or_badly(defs: dg.Definitions
 def test_one_night_does_not_hold_another_up(defs: dg.Definitions) -> None:
     found = ask(defs, ("2026-10-05", "stripe_us", S.SUCCESS), ("2026-10-06", "stripe_us", S.STARTED))
     assert [request.partition_key for request in found] == ["2026-10-05"]
+
+
+def test_books_whose_process_died_are_asked_for_again_a_few_times(defs: dg.Definitions) -> None:
+    """Dagster gives a retry up when the code server is away at that moment."""
+    night, books = ("2026-10-05", "stripe_us", S.SUCCESS), ("2026-10-05", "", S.FAILURE)
+    gave_up = {"dagster/will_retry": "false"}
+    keys = [[r.run_key for r in ask(defs, night, *[books] * times, **gave_up)] for times in range(4)]
+    assert [len(found) for found in keys] == [1, 1, 1, 0]
+    assert [str(found[0]).rpartition(":")[2] for found in keys[1:3]] == ["1", "2"]
+    assert ask(defs, night, books, **{"dagster/will_retry": "true"}) == []
+    assert ask(defs, night, books, **gave_up, **{"dagster/failure_reason": "STEP_FAILURE"}) == []
+    assert ask(defs, night, books, ("2026-10-05", "", S.SUCCESS), **gave_up) == []
 
 
 def test_the_books_own_runs_ask_for_nothing(defs: dg.Definitions) -> None:

@@ -20,6 +20,8 @@ IN_PODS: dict[str, str] = {
     "run_launcher": "a pod per run: K8sRunLauncher, which has no warm process",
     "run_coordinator.module": "the chart's `type`",
     "run_coordinator.class": "the chart's `type`",
+    "run_coordinator.config.max_user_code_failure_retries": "the chart has no key for it",
+    "run_coordinator.config.user_code_failure_retry_delay": "the chart has no key for it",
     "run_monitoring.start_timeout_seconds": "a pod waits for a node, too: 300 s",
     "nux": "the chart has no key for it; nobody signs up behind the proxy",
     "freshness": "the chart has no key for it; Dagster's own default is on",

@@ -84,7 +84,7 @@ def test_a_night_ends_right_when_the_system_is_down_for_a_while(
         assert kinds(result, dg.DagsterEventType.STEP_UP_FOR_RETRY) == 1
         record = instance.get_run_record_by_id(result.run_id)
         assert record is not None
-        assert attempts.is_worker_dead(record.dagster_run) is False
+        assert attempts.is_worker_dead(instance, record.dagster_run) is False
     rows = log_of(database)
     [failed] = [row for row in rows if row["outcome"] == "failed"]
     assert (failed["stream"], failed["cause"], failed["calls"], failed["retries"]) == ("payouts", "server fault", 6, 5)

@@ -6,15 +6,18 @@ part that is back within a second is noticed by nobody, and needn't be.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,9 @@ import requests
 
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.operations.receivers import Hook
-from ledger_pipeline_tests.pipeline.machines import BIN, Machine, Postgres, Process, free_port, listens, until
+from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line, quick_instance
+from ledger_pipeline_tests.pipeline.postgres import Postgres
+from ledger_pipeline_tests.pipeline.processes import Process, end_all_in, free_port, listens, lives, until
 
 WORKER, CODE, DAEMON, WEB, POSTGRES = "run worker", "code server", "daemon", "webserver", "postgresql"
 TELLS = {
@@ -34,56 +39,68 @@ TELLS = {
     POSTGRES: {"database_dead"},
 }
 """Which kinds of alerts name a part."""
+QUICK = Path(__file__).with_name("quick.py")
+"""Loaded by the code server of the test only: it shortens waits of the modules that it imports."""
 RESTART_SECONDS, HELD_SECONDS = 1.0, 100.0
 CRON_SECONDS = 3.0
+STILL_SILENT = timedelta(seconds=20)
+"""After everything answers, a daemon may still owe its first heartbeat."""
 AT_WORK = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
-DAGSTER_YAML = """\
-storage:
-  custom:
-    module: ledger_pipeline.orchestration.storage
-    class: LedgerStorage
-    config: {}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
-run_launcher: {module: ledger_pipeline.orchestration.launcher, class: LedgerRunLauncher}
-run_monitoring: {enabled: true, poll_interval_seconds: 5, start_timeout_seconds: 60, max_runtime_seconds: 14400}
-run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
-sensors: {use_threads: true, num_workers: 4}
-compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
-telemetry: {enabled: false}
+NIGHTS_WITHOUT_BOOKS = """\
+WITH known AS (
+  SELECT pipeline_name AS job, value AS night, status, create_timestamp, update_timestamp
+  FROM runs JOIN run_tags USING (run_id) WHERE key = 'ledger/night'
+)
+SELECT night FROM known n WHERE job = 'nightly' GROUP BY night HAVING NOT EXISTS (
+  SELECT FROM known b
+  WHERE b.job = 'books' AND b.night = n.night AND b.status = 'SUCCESS' AND b.create_timestamp >= max(n.update_timestamp)
+) ORDER BY night
 """
-"""As deploy/dagster.yaml with shorter intervals, and the warm launcher of dagster.yaml."""
+"""Nights whose books weren't made well after the last run of a connection."""
 
 
 @dataclass
 class Kill:
-    """What was killed at once; `from_alert` is how many alerts had been sent before, `run_id` that of a killed worker."""
+    """What was killed at once, and until when something was down; `from_alert` is how many alerts had been sent before.
+
+    `run_id` is that of a killed worker, `told_after` seconds by part.
+    """
 
     parts: tuple[str, ...]
     from_alert: int
-    at: float
+    at: datetime
     run_id: str = ""
+    up_at: datetime | None = None
     told_after: dict[str, float] = field(default_factory=dict)
+
+    def explains(self, noticed_at: datetime) -> bool:
+        """Something was dead then, or had only just come back."""
+        return self.at.replace(microsecond=0) <= noticed_at and (
+            self.up_at is None or noticed_at <= self.up_at + STILL_SILENT
+        )
+
+
+def at(noticed_at: str) -> datetime:
+    """As alerts say it."""
+    return datetime.strptime(noticed_at, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
 
 
 class Rig:
     """Everything of one installation. `kill` is the only thing that is done to it."""
 
-    def __init__(self, machine: Machine, server: Postgres, sink: Hook, web_port: int) -> None:
-        self.machine, self.server, self.sink = machine, server, sink
+    def __init__(self, folder: Path, document: dict[str, Any], server: Postgres, sink: Hook, web_port: int) -> None:
+        code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
+        settings = quick_instance("run_launcher", "sensors")
+        self.machine = Machine(folder, json.dumps(document), {}, code_port, settings)
+        self.server, self.sink = server, sink
+        (folder / "code" / "quick.py").write_text(QUICK.read_text())
         self.dagster = Database(server.url).with_name("dagster")
         self.kills: list[Kill] = []
         self.restarts: list[str] = []
         self.troubles: list[str] = []
-        code_port, self._web = free_port(), f"http://127.0.0.1:{web_port}"
-        (machine.work / "workspace.yaml").write_text(
-            f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: books}}\n"
-        )
         self._lines = {
-            CODE: ("dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code_port), "-m", "quick"),
-            DAEMON: ("dagster-daemon", "run", "-w", "workspace.yaml"),
+            CODE: code_line(code_port, "quick"),
+            DAEMON: DAEMON_LINE,
             WEB: ("dagster-webserver", "-h", "127.0.0.1", "-p", str(web_port), "-w", "workspace.yaml"),
         }
         self._is_up: dict[str, Callable[[], bool]] = {
@@ -104,7 +121,7 @@ class Rig:
         if part == POSTGRES:
             with suppress(
                 subprocess.CalledProcessError
-            ):  # backends of the killed one are still ending: the next look starts it
+            ):  # backends of the killed one still end: the next look starts it
                 self.server.start()
             return
         name = f"{part.replace(' ', '-')}-{self.restarts.count(part)}"
@@ -113,7 +130,7 @@ class Rig:
     def _is_dead(self, part: str) -> bool:
         if part == POSTGRES:
             try:
-                return self.server.postmaster().status() == psutil.STATUS_ZOMBIE
+                return not lives(self.server.postmaster().pid)
             except (FileNotFoundError, psutil.NoSuchProcess, IndexError, ValueError):
                 return True
         return self._processes[part].popen.poll() is not None
@@ -123,11 +140,11 @@ class Rig:
         rows = self.ask(
             "SELECT extract(epoch FROM timestamp)::float8 FROM daemon_heartbeats WHERE daemon_type = 'SENSOR'"
         )
-        return bool(rows) and rows[0][0] > since
+        return any(beat > since for (beat,) in rows)
 
     def _web_answers(self) -> bool:
         try:
-            return requests.get(f"{self._web}/server_info", timeout=3).ok
+            return bool(requests.get(f"{self._web}/server_info", timeout=3).ok)
         except requests.RequestException:
             return False
 
@@ -173,18 +190,44 @@ class Rig:
                     continue
                 new = sent[kill.from_alert :]
                 if any(a["run_id"] == kill.run_id for a in new) if part == WORKER else any(a["kind"] in TELLS[part] for a in new):  # fmt: skip
-                    kill.told_after[part] = time.monotonic() - kill.at
+                    kill.told_after[part] = (datetime.now(UTC) - kill.at).total_seconds()
 
     def alerts(self) -> list[dict[str, Any]]:
         """All that have reached the channel."""
         return [alert for body in list(self.sink.got) for alert in body["alerts"]]
 
+    def is_closed(self) -> bool:
+        """No run waits or works, and the books of every night have been made."""
+        counts = dict(self.ran())
+        return bool(counts) and not set(counts) & set(AT_WORK) and not self.ask(NIGHTS_WITHOUT_BOOKS)
+
+    def false_alarms(self) -> Counter[str]:
+        """Which parts were said to be dead while everything lived, and how often."""
+        return Counter(
+            part
+            for alert in self.alerts()
+            for part, kinds in TELLS.items()
+            if alert["kind"] in kinds
+            and alert["kind"].endswith("_dead")
+            and not any(kill.explains(at(alert["noticed_at"])) for kill in self.kills)
+        )
+
+    def untold(self) -> set[str]:
+        """Runs that failed without an alert."""
+        failed = {run_id for (run_id,) in self.ask("SELECT run_id FROM runs WHERE status = 'FAILURE'")}
+        return failed - {alert["run_id"] for alert in self.alerts()}
+
+    def hanging_sessions(self) -> list[tuple[Any, ...]]:
+        """(state, query) of sessions on the server that wait for a lock, or have kept a transaction open for a minute."""
+        return self.ask(
+            "SELECT state, query FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "OR (state LIKE 'idle in transaction%%' AND xact_start < now() - interval '1 minute')"
+        )
+
     def _cron(self) -> None:
         while not self._stop.wait(CRON_SECONDS):
             with suppress(subprocess.TimeoutExpired):
-                subprocess.run(
-                    [str(BIN / "ledger-pipeline"), "heartbeat"], cwd=self.machine.work, env=self.machine.environment, capture_output=True, timeout=60, check=False
-                )  # fmt: skip
+                self.machine.ended("ledger-pipeline", "heartbeat", seconds=60)
 
     def _guarded(self, work: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -203,44 +246,56 @@ class Rig:
         query = "SELECT run_id, event FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED' AND event LIKE '%%for run (pid: %%'"
         for run_id, event in self.ask(query):
             found = re.search(r"for run \(pid: (\d+)\)", event)
-            if found and psutil.pid_exists(int(found[1])):
+            if found and run_id not in {kill.run_id for kill in self.kills} and lives(int(found[1])):
                 return run_id, int(found[1])
         return None
 
     def kill(self, parts: tuple[str, ...]) -> Kill:
         """SIGKILL to each of them at once; to a part's whole process group, to a run's worker alone."""
-        victim: tuple[str, int] | None = None
         if WORKER in parts:
-            until(lambda: self.worker() is not None, 150)
-            victim = self.worker()
-            assert victim is not None
-        kill = Kill(parts, len(self.alerts()), time.monotonic(), victim[0] if victim else "")
+            self.until(lambda: self.worker() is not None, 150)
+        kill = Kill(parts, len(self.alerts()), datetime.now(UTC))
         postmaster = self.server.postmaster()
+        if WORKER in parts:
+            kill.run_id = self._kill_a_worker()
         self.kills.append(kill)
-        for part in parts:
-            if part == WORKER:
-                assert victim is not None
-                os.kill(victim[1], signal.SIGKILL)
-            elif part == POSTGRES:
+        for part in set(parts) - {WORKER}:
+            if part == POSTGRES:
                 postmaster.kill()
             else:
                 os.killpg(self._processes[part].popen.pid, signal.SIGKILL)
         return kill
+
+    def _kill_a_worker(self) -> str:
+        """Its run's id; another one's, where the run had just ended."""
+        while True:
+            self.until(lambda: self.worker() is not None, 150, every=0.02)
+            found = self.worker()
+            if found is None:
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(found[1], signal.SIGKILL)
+            if self.ask("SELECT status FROM runs WHERE run_id = %s", found[0]) != [("SUCCESS",)]:
+                return found[0]
+
+    def until(self, what: Callable[[], bool], seconds: float, every: float = 0.5) -> None:
+        """Wait for it; where it doesn't come, or the rig itself is in trouble, say what there is to know."""
+
+        def came() -> bool:
+            assert not self.troubles, self.troubles
+            return what()
+
+        try:
+            until(came, seconds, every)
+        except AssertionError as error:
+            words = "\n".join(f"--- {p.name}\n{p.text()[-1500:]}" for p in self._processes.values())
+            raise AssertionError(f"{error}\nruns {self.ran()}, kills {self.kills[-3:]}\n{words}") from error
 
     def ran(self) -> list[tuple[str, int]]:
         """(status, how many) of Dagster's runs."""
         return [
             (status, count) for status, count in self.ask("SELECT status, count(*) FROM runs GROUP BY 1 ORDER BY 1")
         ]
-
-    def is_at_rest(self) -> bool:
-        """No run waits or works."""
-        counts = dict(self.ran())
-        return bool(counts) and not set(counts) & set(AT_WORK)
-
-    def last_words(self) -> str:
-        """The end of what each part has written, for a failure's message."""
-        return "\n".join(f"--- {p.name}\n{p.text()[-1500:]}" for p in self._processes.values())
 
     @contextmanager
     def running(self) -> Iterator[Rig]:
@@ -263,11 +318,3 @@ class Rig:
             for process in self._processes.values():
                 process.end()
             end_all_in(self.machine.folder)
-
-
-def end_all_in(folder: Path) -> None:
-    """Kill what still works there: workers that outlived who started them."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
-                process.kill()

@@ -23,18 +23,16 @@ from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
 from ledger_pipeline_tests.operations.receivers import hook
 from ledger_pipeline_tests.pipeline.books import balances, stands
-from ledger_pipeline_tests.pipeline.machines import Machine, free_port, postgres_in_a_folder, until
-from ledger_pipeline_tests.pipeline.rig import CODE, DAEMON, DAGSTER_YAML, POSTGRES, WEB, WORKER, Kill, Rig
-
-QUICK = Path(__file__).with_name("quick.py")
-"""Loaded by the code server of the test only: it shortens waits of the modules that it imports."""
+from ledger_pipeline_tests.pipeline.postgres import postgres_in_a_folder
+from ledger_pipeline_tests.pipeline.processes import free_port
+from ledger_pipeline_tests.pipeline.rig import CODE, DAEMON, POSTGRES, WEB, WORKER, Kill, Rig
 
 PARTS = (WORKER, CODE, DAEMON, WEB, POSTGRES)
 KINDS = [*((part,) for part in PARTS), *itertools.combinations(PARTS, 2)]
 KILLS = int(os.environ.get("LEDGER_KILLS", "30"))
 CONNECTIONS = ("stripe_us", "shopify_us", "plaid_us")
 DAYS = 10
-BACK_WITHIN, TOLD_WITHIN, SETTLED_WITHIN = 180, 240, 480
+BACK_WITHIN, TOLD_WITHIN, SETTLED_WITHIN = 180, 240, 1200
 """Seconds: until everything answers again after a kill, until its alert has come, until all is posted after the last one."""
 
 
@@ -63,7 +61,7 @@ def configuration(company: SandboxCompany, start: date, url: str, sink: str, ui:
             "messages_per_ten_minutes": 10_000,
         },
         "retries": {"max_retries": 3, "seconds": 2},
-        "health": {"daemon_seconds": 45},
+        "health": {"daemon_seconds": 60},
     }
 
 
@@ -92,53 +90,64 @@ def in_words(kill: Kill) -> str:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(5400)
 def test_whatever_is_killed_the_books_are_the_same_and_everybody_is_told(
     tmp_path: Path, new_database: Callable[[], Database]
 ) -> None:
     start = datetime.now(UTC).date() - timedelta(days=DAYS)
-    began = time.monotonic()
     with serving(tmp_path / "files", start=start) as company, postgres_in_a_folder() as server, hook() as sink:
         company.clock.set(datetime.now(UTC))  # type: ignore[attr-defined]  # both runs are told the same of today
         web = free_port()
         document = configuration(company, start, server.url, sink.url, f"http://127.0.0.1:{web}")
-        machine = Machine(tmp_path / "machine", json.dumps(document), {})
-        (machine.folder / "home" / "dagster.yaml").write_text(DAGSTER_YAML)
-        (machine.folder / "code" / "quick.py").write_text(QUICK.read_text())
-        killed = Runtime.from_file(machine.work / "ledger.yaml")
+        rig = Rig(tmp_path / "machine", document, server, sink, web)
+        killed = Runtime.from_file(rig.machine.work / "ledger.yaml")
         assert killed.database.url == server.url
-        rig = Rig(machine, server, sink, web)
-        chance = random.Random(20261124)
-        kinds = list(itertools.islice(itertools.cycle(KINDS), KILLS))
-        chance.shuffle(kinds)
         with rig.running():
-            until(lambda: rig.worker() is not None, 120)
-            for number, parts in enumerate(kinds, 1):
-                time.sleep(chance.uniform(0, 3))
-                kill = rig.kill(parts)
-                until(lambda kill=kill: set(kill.parts) - {WORKER} <= set(kill.told_after), TOLD_WITHIN, every=0.3)  # type: ignore[misc]
-                until(rig.all_up, BACK_WITHIN, every=0.5)
-                assert rig.troubles == []
-                print(f"{time.monotonic() - began:5.0f} s  {number:2}  {in_words(kill)}", flush=True)
-            last_kill = time.monotonic()
-            (machine.work / "stop").touch()  # quick.STOP
-            until(lambda: rig.is_at_rest() and missing(killed) == [], SETTLED_WITHIN, every=2)
-            until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
-            settled = time.monotonic() - last_kill
-            runs, sent = rig.ran(), Counter(alert["kind"] for alert in rig.alerts())
+            kill_again_and_again(rig)
+            settle(rig, killed)
+            assert rig.hanging_sessions() == []
+            false_alarms = rig.false_alarms()
+        print(f"false alarms {dict(false_alarms)}")
         alone = undisturbed(tmp_path / "alone", document, new_database(), killed)
         assert stands(killed) == stands(alone)
         assert balances(killed) == balances(alone) != {}
-        report = verify(killed.database)
+        assert verify(killed.database).findings == []
+        live, distinct = stands(killed)["live"]
+        assert live == distinct > 0
         with killed.database.connect("reader") as connection:
             assert connection.execute("SHOW fsync").fetchone() == ("on",)
-            live, distinct = stands(killed)["live"]
-        slowest = {part: max((k.told_after[part] for k in rig.kills if part in k.parts), default=0.0) for part in PARTS}
-    print(f"{len(rig.kills)} kills in {(last_kill - began) / 60:.0f} minutes, at rest {settled:.0f} s after the last")
-    print(f"runs {dict(runs)}; {live} live entries; findings {len(report.findings)}")
-    print(f"alerts {dict(sent)}; told at the latest after { ({p: round(s) for p, s in slowest.items()}) } s")
-    assert report.findings == []
-    assert live == distinct
+    print(f"{live} live entries, no findings")
+    assert set(false_alarms) <= {DAEMON}, "a daemon's heartbeat comes late where runs take every CPU; nothing else does"
+
+
+def kill_again_and_again(rig: Rig) -> None:
+    """Each kind of kill in a random order, at random moments; the next one when the dead were told of and everything answers."""
+    chance = random.Random(20261124)
+    kinds = list(itertools.islice(itertools.cycle(KINDS), KILLS))
+    chance.shuffle(kinds)
+    began = time.monotonic()
+    rig.until(lambda: rig.worker() is not None, 120)
+    for number, parts in enumerate(kinds, 1):
+        time.sleep(chance.uniform(0, 3))
+        kill = rig.kill(parts)
+        rig.until(lambda kill=kill: set(kill.parts) - {WORKER} <= set(kill.told_after), TOLD_WITHIN)  # type: ignore[misc]
+        rig.until(rig.all_up, BACK_WITHIN)
+        kill.up_at = datetime.now(UTC)
+        print(f"{time.monotonic() - began:5.0f} s  {number:2}  {in_words(kill)}", flush=True)
+
+
+def settle(rig: Rig, killed: Runtime) -> None:
+    """No more work is made: every day is posted, every night closed, every failed run and everything killed told."""
+    began = time.monotonic()
+    (rig.machine.work / "stop").touch()  # quick.STOP
+    rig.until(lambda: rig.is_closed() and missing(killed) == [], SETTLED_WITHIN, every=2)
+    rig.until(lambda: rig.untold() == set(), TOLD_WITHIN)
+    rig.until(lambda: all(set(kill.parts) == set(kill.told_after) for kill in rig.kills), TOLD_WITHIN)
+    slowest = {
+        part: round(max((k.told_after[part] for k in rig.kills if part in k.parts), default=0)) for part in PARTS
+    }
+    print(f"{len(rig.kills)} kills; at rest {time.monotonic() - began:.0f} s after the last; runs {dict(rig.ran())}")
+    print(f"alerts {dict(Counter(alert['kind'] for alert in rig.alerts()))}; told at the latest after {slowest} s")
     assert max(slowest.values()) <= TOLD_WITHIN
 
 

@@ -16,15 +16,9 @@ from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.conftest import DEMO, SandboxCompany, serving
 from ledger_pipeline_tests.pipeline.books import WEEK, balances, run_days, stands
-from ledger_pipeline_tests.pipeline.machines import (
-    Machine,
-    Process,
-    free_port,
-    listens,
-    postgres_by_tcp,
-    processes,
-    until,
-)
+from ledger_pipeline_tests.pipeline.machines import DAEMON_LINE, Machine, code_line, quick_instance
+from ledger_pipeline_tests.pipeline.postgres import postgres_by_tcp
+from ledger_pipeline_tests.pipeline.processes import Process, free_port, listens, processes, until
 
 DAYS = WEEK[:3]
 LOST_AFTER_SECONDS = 15
@@ -58,18 +52,18 @@ def test_a_worker_lost_in_the_middle_of_a_backfill_changes_nothing_in_the_books(
             "LEDGER_RESULT_URL": f"redis://127.0.0.1:{broker}/1",
             "LEDGER_LOST_AFTER_SECONDS": str(LOST_AFTER_SECONDS),
         }
-        scheduler, one, two = (Machine(tmp_path / name, ledger, environment) for name in ("scheduler", "one", "two"))
+        scheduler, one, two = (
+            Machine(tmp_path / name, ledger, environment, code, quick_instance())
+            for name in ("scheduler", "one", "two")
+        )
         for machine in (scheduler, one, two):
             where = machine.run("python", "-c", "import ledger_pipeline; print(ledger_pipeline.__file__)").strip()
             assert Path(where).is_relative_to(machine.folder)
         keep(scheduler.start("broker", redis, "--port", str(broker), "--bind", "127.0.0.1", "--save", ""))
         Runtime.from_file(scheduler.work / "ledger.yaml").database  # noqa: B018 - the schema, once
-        server = keep(scheduler.start("code", "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code), "-m", "ledger_pipeline.definitions"))  # fmt: skip
+        server = keep(scheduler.start("code", *code_line(code, "ledger_pipeline.definitions")))
         until(lambda: listens(code) and listens(broker), 90, alive=(server,))
-        (scheduler.work / "workspace.yaml").write_text(
-            f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code}, location_name: books}}\n"
-        )
-        daemon = keep(scheduler.start("daemon", "dagster-daemon", "run", "-w", "workspace.yaml"))
+        daemon = keep(scheduler.start("daemon", *DAEMON_LINE))
         workers = [keep(m.start("worker", "celery", "-A", "dagster_celery.app", "worker", "-c", "1", "-Q", "dagster", "-n", f"{m.folder.name}@%h", "-l", "INFO")) for m in (one, two)]  # fmt: skip
         until(lambda: all(" ready." in w.text() for w in workers), 60, alive=tuple(workers))
         scheduler.run("dagster", "job", "backfill", "-w", "workspace.yaml", "-j", "nightly", "--noprompt", "--from", str(DAYS[0]), "--to", str(DAYS[-1]))  # fmt: skip
