@@ -56,7 +56,7 @@ def once(
         same = {(t.record, t.source_id): f"the same event as {s.name}" for t, s in paired.twins.items()}
         odd = {(t.record, t.source_id): _contradiction(t, s) for t, s in paired.conflicts.items()}
         booking.leave_out(made, tables, same, odd)
-        twins.keep(connection, target.connection, paired.twins, documents, target.run_id, target.at)
+        twins.keep(connection, target.connection, paired, documents, target.run_id, target.at)
     return replace(target, withdrawn=frozenset(duplicates))
 
 

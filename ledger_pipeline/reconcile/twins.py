@@ -71,10 +71,14 @@ class Known:
 
 @dataclass(slots=True)
 class Paired:
-    """What is not posted because another path's record stands, and what contradicts one that does."""
+    """What is not posted because another path's record stands, and what contradicts one that does.
+
+    `moved`: twins of a record that stands no more, each now as the twin of another one.
+    """
 
     twins: dict[Told, Stands] = field(default_factory=dict)
     conflicts: dict[Told, Stands] = field(default_factory=dict)
+    moved: dict[Known, Stands] = field(default_factory=dict)
 
 
 # which is whose twin -------------------------------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ def pair(
     """Pair what a connection tells with what its paths have posted, one to one.
 
     `known` are earlier twins with their keys, of all paths. What it has posted itself stays, unless a replay asks what today's configuration
-    would do; and then, too, where another path's record is its twin.
+    would do; and then, too, where another path's record is its twin and can't be any other's.
     """
     found = Paired()
     by_key: dict[tuple[str, str], list[Told]] = defaultdict(list)
@@ -112,7 +116,6 @@ def _pair_equal(
     ids = {row.source_id for row in rows}
     earlier = {one.source_id: one for one in before if one.connection == name}
     taken = {(one.twin_connection, one.twin_source_id) for id_, one in earlier.items() if id_ not in ids}
-    relied_on = {one.twin_source_id for one in before if one.twin_connection == name}
     others = [one for one in there if one.connection != name and (one.connection, one.source_id) not in taken]
     free = {(o.connection, o.source_id): o for o in sorted(others, key=lambda o: (o.connection, o.source_id))}
     waiting = []
@@ -124,14 +127,53 @@ def _pair_equal(
             continue
         if same:
             free[same.connection, same.source_id] = same
-        if row.source_id not in ours or (is_replay and row.source_id not in relied_on):
+        if row.source_id not in ours or is_replay:
             waiting.append(row)
+    relied = _Relied(before, there)
     for row in waiting:
         equal = next((at for at, one in free.items() if one.agrees == row.agrees), None)
-        if equal:
+        if equal and (row.source_id not in ours or relied.hand_over((name, row.source_id), found.moved)):
             found.twins[row] = free.pop(equal)
-        elif free and row.source_id not in ours:
+        elif free and not equal and row.source_id not in ours:
             found.conflicts[row] = next(iter(free.values()))
+
+
+_At = tuple[str, str]
+"""(connection, source id)."""
+
+
+class _Relied:
+    """Which standing record of an identity is whose twin. Each path's records are twins of different ones."""
+
+    def __init__(self, known: Iterable[Known], there: Iterable[Stands]) -> None:
+        self._standing: dict[_At, Stands] = {(one.connection, one.source_id): one for one in there}
+        self._on: dict[_At, list[Known]] = defaultdict(list)
+        self._by: dict[str, set[_At]] = defaultdict(set)
+        for one in known:
+            self._rely(one, (one.twin_connection, one.twin_source_id))
+
+    def _rely(self, one: Known, at: _At) -> None:
+        self._on[at].append(one)
+        self._by[one.connection].add(at)
+
+    def hand_over(self, at: _At, moved: dict[Known, Stands]) -> bool:
+        """Let a record stand no more: its twins become those of others that say the same. False, and nothing is done, where one can't."""
+        leaving = self._standing[at]
+        to: dict[Known, _At] = {}
+        for one in self._on[at]:
+            for other, stands in self._standing.items():
+                is_free = other != at and other[0] != one.connection and other not in self._by[one.connection]
+                if is_free and stands.agrees == leaving.agrees:
+                    to[one] = other
+                    break
+            else:
+                return False
+        for one, other in to.items():
+            self._by[one.connection].discard(at)
+            self._rely(one, other)
+            moved[one] = self._standing[other]
+        del self._on[at], self._standing[at]
+        return True
 
 
 def told(entries: Iterable[pa.Table], tables: Mapping[str, pa.Table]) -> list[Told]:
@@ -275,10 +317,14 @@ def read(connection: Connection, paths: Collection[str], wanted: Sequence[Told])
     return found, [Known(*row) for row in known]
 
 
-def keep(
-    connection: Connection, name: str, twins: Mapping[Told, Stands], documents: pa.Table, run_id: str, at: datetime
-) -> None:
+def keep(connection: Connection, name: str, paired: Paired, documents: pa.Table, run_id: str, at: datetime) -> None:
     """Keep which records are left out; what these payloads said before is forgotten. `documents`: raw_id, stream, origin_id."""
+    for one, other in paired.moved.items():
+        connection.execute(
+            "UPDATE recon.twin SET twin_connection = %s, twin_source_id = %s, run_id = %s, noticed_at = %s "
+            "WHERE (connection, record, source_id) = (%s, %s, %s)",
+            (other.connection, other.source_id, run_id, at, one.connection, one.record, one.source_id),
+        )
     origins = [documents[column].to_pylist() for column in ("raw_id", "stream", "origin_id")]
     connection.execute(
         "DELETE FROM recon.twin t USING unnest(%s::text[], %s::text[]) AS d (stream, origin_id) "
@@ -288,7 +334,7 @@ def keep(
     origin: dict[int, tuple[Any, Any]] = {raw_id: (stream, id_) for raw_id, stream, id_ in zip(*origins, strict=True)}
     rows = [
         (name, told.record, told.source_id, *origin[told.raw_id], told.raw_id, told.key, twin.connection, twin.source_id, run_id, at)
-        for told, twin in twins.items()
+        for told, twin in paired.twins.items()
     ]  # fmt: skip
     if not rows:
         return

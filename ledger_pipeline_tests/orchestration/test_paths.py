@@ -165,6 +165,23 @@ def test_a_replay_unites_what_was_posted_before_the_paths_were_declared(database
     assert feeds.is_proven()
 
 
+def test_a_replay_unites_also_what_a_third_path_is_a_twin_of(database: Database, tmp_path: Path) -> None:
+    feeds = Feeds(tmp_path, database, {"a": "", "b": "", "c": ""})
+    feeds.night("a", 0, COFFEE)
+    feeds.night("c", 0, COFFEE)
+    feeds.configure({"a": "", "b": "a", "c": "a"})
+    feeds.night("b", 0, COFFEE)
+    whose = "SELECT connection, twin_connection FROM recon.twin ORDER BY 1"
+    assert feeds.rows(whose) == [("b", "a")]
+    difference = replay.replay(feeds.runtime, "a", on(0), on(0))
+    replay.apply(feeds.runtime, "a", on(0), on(0), digest=difference.digest, by="Ann", reason="paths", run_id="act")
+    assert feeds.live() == ["c"]
+    assert feeds.rows(whose) == [("a", "c"), ("b", "c")]
+    for name in ("a", "b", "c"):
+        assert replay.replay(feeds.runtime, name, on(0), on(0)).changes == []
+    assert feeds.is_proven()
+
+
 def test_two_connections_that_race_post_once(feeds: Feeds) -> None:
     lines = [(0, f"-{n}.00", f"line {n}") for n in range(1, 30)]
     for name in PAIR:
