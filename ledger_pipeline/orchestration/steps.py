@@ -21,7 +21,7 @@ from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration import booking, paths, unchanged
-from ledger_pipeline.orchestration.behind import Behind, ahead
+from ledger_pipeline.orchestration.behind import Behind, ahead, short_turns
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
@@ -122,7 +122,7 @@ def _pulled(
 def _land(runtime: Runtime, stream: Stream, request: Request, pulled: raw.Pull) -> None:
     """Read the stream and commit what comes, chunk by chunk."""
     waiting: list[raw.Item] = []
-    with Behind() as behind:
+    with short_turns(), Behind() as behind:
         for page in stream.read(request):
             waiting += [_item(stream, payload) for payload in page]
             if len(waiting) >= LANDING_CHUNK:
@@ -192,7 +192,7 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
         staging.clear(connection, link.name, sync_date)
         streams = raw.seen_streams(connection, link.name, sync_date, sync_date)
         chunk_no = 0
-        with runtime.database.connect("reader") as reading, uncollected(), Behind() as behind:
+        with runtime.database.connect("reader") as reading, uncollected(), short_turns(), Behind() as behind:
             for name in streams:
                 documents = raw.documents(reading, link.name, name, sync_date, sync_date, STAGING_CHUNK)
                 with ahead(documents) as chunks:
@@ -448,7 +448,7 @@ def _told_of_post(day: PostedDay) -> dict[str, object]:
 def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjusting: bool = False) -> PostedDay:
     """Post a checked day: one transaction, sealed, idempotent. Raises GateClosed when the day isn't what was checked."""
     runtime.refresh_rates_for(sync_date)
-    with runtime.database.connect() as connection, uncollected():
+    with runtime.database.connect() as connection, uncollected(), short_turns():
         lock(connection, "day", link.name, str(sync_date))
         lock(connection, "post", link.name)
         day = staging.open_day(connection, link.name, sync_date, link.source.records)

@@ -321,7 +321,7 @@ class Day:
         return Group(_with_parts(tables), _joined("document", pieces.get("document", []), DOCUMENT))
 
 
-GROUP = 25_000
+GROUP = 20_000
 """Payloads that are checked and posted at once; more take more memory."""
 
 
