@@ -74,7 +74,7 @@ QUICK = Sizes(
     journal_orders=5_000,
     sandbox_orders=100,
     bank_lines=(1_000, 10_000),
-    company_orders=(20, 60),
+    company_orders=(),
     webhook_seconds=2,
     webhook_events=0,
     nights=0,
@@ -185,7 +185,9 @@ def reconciliation(machine: Machine, sizes: Sizes) -> list[Row]:
 
 
 def company_reconciled(machine: Machine, sizes: Sizes) -> list[Row]:
-    """Row 10b: through the books, against the company's truth. CPU time, so that fewer runs do."""
+    """Row 10b: through the books, against the company's truth. CPU time, so that fewer runs do. It takes nights, so the quick run leaves it out."""
+    if not sizes.company_orders:
+        return [unmeasured("10b", "nights of the company reconciled", "<= 1.30 x", "in the full run only")]
     return reconciled.rows(machine, sizes.company_orders, max(1, sizes.runs // 2))
 
 
