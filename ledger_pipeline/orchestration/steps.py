@@ -191,6 +191,7 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
             return _staged_again(connection, link, sync_date, rows)
         staging.clear(connection, link.name, sync_date)
         streams = raw.seen_streams(connection, link.name, sync_date, sync_date)
+        sharing = staging.Sharing()
         chunk_no = 0
         with runtime.database.connect("reader") as reading, uncollected(), short_turns(), Behind() as behind:
             for name in streams:
@@ -201,6 +202,7 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
                         chunk_no += 1
                         into = (connection, link.name, sync_date, chunk_no)
                         behind.do(staging.write_chunk, *into, mapped.documents, mapped.tables)
+                        sharing.add(mapped.tables)
                         result.count(chunk, mapped)
         staging.refuse(connection, link.name, sync_date, "staging", result.refusals, run_id=run_id, at=at)
         staging.finish(
@@ -212,6 +214,7 @@ def stage(runtime: Runtime, link: Link, sync_date: date, run_id: str) -> Staged:
             mapping_version=link.source.mapping_version,
             rows=result.rows,
             inputs=inputs,
+            shared=sharing.raw_ids(),
         )
     return result
 

@@ -217,19 +217,24 @@ class Document:
 def documents(
     connection: Connection, connection_name: str, stream: str, first: date, last: date, chunk: int = 20_000
 ) -> Iterator[list[Document]]:
-    """The newest content of each record that the pulls of the sync dates saw, in chunks, in the order of landing."""
+    """The newest content of each record that the pulls of the sync dates saw, in chunks, in the order of landing.
+
+    What is sorted are ids; LATERAL with OFFSET 0 fetches each payload afterwards, by index. Else the payloads are sorted along, on disk.
+    """
     with connection.cursor(name="documents") as cursor:
         cursor.itersize = chunk
         cursor.execute(
             """
-            SELECT d.raw_id, r.source_id, d.version_at, r.units, r.payload::text
-              FROM (SELECT DISTINCT ON (source_id) raw_id, source_id, version_at
-                      FROM (SELECT r.raw_id, r.source_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
-                              FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-                             WHERE p.connection = %(connection)s AND p.stream = %(stream)s
-                               AND p.sync_date BETWEEN %(first)s AND %(last)s) seen
-                     ORDER BY source_id, version_at DESC, pull_id DESC, raw_id DESC) d
-              JOIN raw.record r USING (raw_id)
+            SELECT d.raw_id, d.source_id, d.version_at, r.units, r.payload::text
+              FROM (SELECT *
+                      FROM (SELECT DISTINCT ON (source_id) raw_id, source_id, version_at
+                              FROM (SELECT r.raw_id, r.source_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
+                                      FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
+                                     WHERE p.connection = %(connection)s AND p.stream = %(stream)s
+                                       AND p.sync_date BETWEEN %(first)s AND %(last)s) seen
+                             ORDER BY source_id, version_at DESC, pull_id DESC, raw_id DESC) newest
+                     ORDER BY raw_id) d
+             CROSS JOIN LATERAL (SELECT units, payload FROM raw.record WHERE raw_id = d.raw_id OFFSET 0) r
              ORDER BY d.raw_id
             """,
             {"connection": connection_name, "stream": stream, "first": first, "last": last},

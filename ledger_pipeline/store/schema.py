@@ -8,7 +8,7 @@ import psycopg
 
 from ledger_pipeline.store.database import Database
 
-HEAD = "0008"
+HEAD = "0009"
 """The revision that this code needs; a test holds it against the newest migration."""
 
 

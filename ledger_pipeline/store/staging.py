@@ -14,6 +14,7 @@ from datetime import date, datetime
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
@@ -22,6 +23,8 @@ from ledger_pipeline.model.records import RECORDS, parts_of
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.gate import GateClosed
+
+Ints = npt.NDArray[np.int64]
 
 DOCUMENT = pa.schema(
     [
@@ -132,6 +135,35 @@ def _pack(data: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+class Sharing:
+    """Finds the payloads of a day that deliver the same record: 16 bytes a record, however many chunks there are.
+
+    Source ids are compared by Python's 64-bit hash. Two ids with one hash only make their payloads look as if they shared a record.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[tuple[Ints, Ints]]] = {}
+
+    def add(self, tables: Mapping[str, pa.Table]) -> None:
+        """The records of a chunk; parts come with their record."""
+        for record, table in tables.items():
+            if not RECORDS[record].parent:
+                hashes = np.fromiter(map(hash, table["source_id"].to_pylist()), np.int64, table.num_rows)
+                raw_ids = np.asarray(table["raw_id"].to_numpy(), np.int64)
+                self._seen.setdefault(record, []).append((hashes, raw_ids))
+
+    def raw_ids(self) -> list[int]:
+        """The payloads, each once."""
+        found: set[int] = set()
+        for seen in self._seen.values():
+            hashes = np.concatenate([hashes for hashes, _ in seen])
+            hashes.sort()
+            repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+            for own, raw_ids in seen if len(repeated) else ():
+                found.update(raw_ids[np.isin(own, repeated)].tolist())
+        return sorted(found)
+
+
 def finish(
     connection: Connection,
     name: str,
@@ -142,12 +174,13 @@ def finish(
     mapping_version: str,
     rows: Mapping[str, int],
     inputs: bytes | None = None,
+    shared: list[int] | None = None,
 ) -> None:
-    """Record that the day is staged; `inputs` is the digest of what it was staged from."""
+    """Record that the day is staged; `inputs` is the digest of what it was staged from, `shared` what `Sharing` has found."""
     connection.execute(
-        "INSERT INTO ops.staged (connection, sync_date, staged_at, run_id, mapping_version, rows_by_record, inputs) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-        (name, sync_date, at, run_id, mapping_version, json.dumps(dict(rows)), inputs),
+        "INSERT INTO ops.staged (connection, sync_date, staged_at, run_id, mapping_version, rows_by_record, inputs, shared) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        (name, sync_date, at, run_id, mapping_version, json.dumps(dict(rows)), inputs, shared),
     )
 
 
@@ -175,9 +208,9 @@ def _moved(connection: Connection, day: Day, record: str) -> set[int]:
     moved = connection.execute(
         sql.SQL(
             "SELECT r.raw_id, e.stream, e.origin_id FROM {table} r "
-            "CROSS JOIN LATERAL (SELECT stream, source_id FROM raw.record WHERE raw_id = r.raw_id OFFSET 0) own "
             "CROSS JOIN LATERAL (SELECT stream, origin_id FROM ledger.entry WHERE connection = r.connection AND record = {record} "
             "AND source_id = r.source_id OFFSET 0) e "
+            "CROSS JOIN LATERAL (SELECT stream, source_id FROM raw.record WHERE raw_id = r.raw_id OFFSET 0) own "
             "WHERE r.connection = {name} AND r.sync_date = {day} AND (e.stream, e.origin_id) <> (own.stream, own.source_id)"
         ).format(table=sql.Identifier("staging", record), record=record, name=day.connection, day=day.sync_date)
     ).fetchall()
@@ -192,11 +225,19 @@ def _moved(connection: Connection, day: Day, record: str) -> set[int]:
 
 def _sharing(connection: Connection, day: Day, record: str, when: sql.Composable) -> set[int]:
     """Payloads with a source id that several rows of the day have, where `when` holds for these rows."""
+    if day.shared is not None and not day.shared:
+        return set()
     rows = connection.execute(
         sql.SQL(
-            "SELECT unnest(array_agg(raw_id)) FROM {table} WHERE connection = {name} AND sync_date = {day} GROUP BY source_id "
-            "HAVING count(*) > 1 AND {when}"
-        ).format(table=sql.Identifier("staging", record), name=day.connection, day=day.sync_date, when=when)
+            "SELECT unnest(array_agg(raw_id)) FROM {table} WHERE connection = {name} AND sync_date = {day} "
+            "AND ({shared}::bigint[] IS NULL OR raw_id = ANY({shared})) GROUP BY source_id HAVING count(*) > 1 AND {when}"
+        ).format(
+            table=sql.Identifier("staging", record),
+            name=day.connection,
+            day=day.sync_date,
+            shared=day.shared and list(day.shared),
+            when=when,
+        )
     )
     return {row[0] for row in rows}
 
@@ -263,6 +304,7 @@ class Day:
     chunks: tuple[tuple[int, int], ...]  # (number, payloads); empty where the rows have to be read
     hashes: Mapping[tuple[int, str], bytes]
     whole: Group | None = None  # what was read row by row
+    shared: tuple[int, ...] | None = None  # payloads that deliver the same record as another one; None where that isn't known
 
     @property
     def is_large(self) -> bool:
@@ -364,9 +406,12 @@ def open_day(connection: Connection, name: str, sync_date: date, records: Sequen
         digest.update(f"{number}\x1f{record}\x1f".encode() + own)
     chunks = tuple((number, rows) for number, record, rows, _, _ in packed if record == "document")
     hashes = {(number, record): bytes(own) for number, record, _, own, _ in packed}
-    return Day(
-        name, sync_date, tuple(records), sum(rows for _, rows in chunks), digest.digest(), chunks, hashes
-    )  # fmt: skip
+    row = connection.execute(
+        "SELECT shared FROM ops.staged WHERE connection = %s AND sync_date = %s", (name, sync_date)
+    ).fetchone()
+    shared = tuple(row[0]) if row and row[0] is not None else None
+    size = sum(rows for _, rows in chunks)
+    return Day(name, sync_date, tuple(records), size, digest.digest(), chunks, hashes, shared=shared)
 
 
 def _is_untouched(
