@@ -6,7 +6,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration import booking, paths, unchanged
-from ledger_pipeline.orchestration.behind import Behind, ahead, short_turns
+from ledger_pipeline.store.behind import Behind, ahead, short_turns
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
@@ -471,22 +471,22 @@ def post(runtime: Runtime, link: Link, sync_date: date, run_id: str, *, is_adjus
         is_whole = bool(paths.group(runtime.config, link.name))  # equal events are counted over the whole day
         result = PostedDay(posting.Posted(), Counter(), Counter())
         rates = runtime.rates(connection)
-        made: _Made | None = None
-        for group in day.groups(connection, apart, is_whole=is_whole):
-            tables = placing.placed(connection, link.entity, link.name, _without(group.tables, {*refused, *stale}))
-            with Behind() as behind:  # the database writes one group while the next is booked
-                if made is not None:
-                    behind.do(_post_group, runtime, connection, link, target, made, refused, stale, result)
-                following = _Made(group.documents, tables, booking.wanted(runtime.config, link, tables, rates))
-            made = following
-        if made is not None:
-            _post_group(runtime, connection, link, target, made, refused, stale, result)
+        with _reader(runtime, connection, day) as reading, Behind() as behind:
+            for group in day.groups(reading, apart, is_whole=is_whole):  # one is booked while another is written
+                tables = placing.placed(reading, link.entity, link.name, _without(group.tables, {*refused, *stale}))
+                made = _Made(group.documents, tables, booking.wanted(runtime.config, link, tables, rates))
+                behind.do(_post_group, runtime, connection, link, target, made, refused, stale, result)
         posting.decide(connection, target, NO_FATES.empty_table())
         done = result.posted
         entries = done.originals + done.corrected + done.unchanged
         return _remembered(
             connection, runtime, link, target, day, refused, (entries, result.fates, result.units), result
         )
+
+
+def _reader(runtime: Runtime, connection: Connection, day: staging.Day) -> AbstractContextManager[Connection]:
+    """What a staged day is read from: a session of its own where another group is being written meanwhile."""
+    return runtime.database.connect("reader") if day.is_large else nullcontext(connection)
 
 
 def _remembered(

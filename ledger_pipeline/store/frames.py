@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from psycopg import sql
 
+from ledger_pipeline.store.behind import ahead
 from ledger_pipeline.store.database import Connection
 
 _OPTIONS = "(FORMAT csv, NULL '')"
@@ -25,14 +26,30 @@ def write(connection: Connection, schema: str, table: str, data: pa.Table) -> No
         sql.Identifier(schema, table), sql.SQL(", ").join(map(sql.Identifier, data.column_names))
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in _printable(data).to_batches(max_chunksize=50_000):
-            buffer = io.BytesIO()
-            pa_csv.write_csv(
-                pa.Table.from_batches([batch]),
-                buffer,
-                pa_csv.WriteOptions(include_header=False, quoting_style="needed"),
-            )
-            copy.write(buffer.getbuffer())
+        if data.num_rows <= PIECE:
+            copy.write(_csv(data))
+            return
+        with ahead(_csv(piece) for piece in _pieces(data)) as printed:
+            for piece in printed:
+                copy.write(piece)
+
+
+PIECE = 10_000
+"""Rows that are printed at once; while the database takes them in, the next ones are printed."""
+
+
+def _pieces(data: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, data.num_rows, PIECE):
+        yield data.slice(start, PIECE)
+
+
+def _csv(data: pa.Table) -> bytes:
+    """One chunk a column: of a table with empty chunks Arrow's CSV writer (26.0) prints bytes that aren't its text."""
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(
+        _printable(data.combine_chunks()), sink, pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+    )
+    return bytes(sink.getvalue())
 
 
 def _printable(data: pa.Table) -> pa.Table:

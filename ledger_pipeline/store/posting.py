@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -333,7 +334,7 @@ def _build(
     posted_on, is_prior = _posting_dates(occurred_on, closed)
     size = len(plan.new)
     corrects = plan.corrects[plan.new]
-    content = _content_hashes(connection, picked["raw_id"].to_pylist())
+    content = _content_hashes(connection, np.asarray(picked["raw_id"].to_numpy(), np.int64))
     new_entries = pa.table(
         {
             "entry_id": pa.array(new_ids),
@@ -350,7 +351,7 @@ def _build(
             "posted_on": posted_on,
             "is_prior_period": is_prior,
             "raw_id": picked["raw_id"],
-            "content_hash": pa.array(content, pa.binary(32)),
+            "content_hash": content,
             "mapping_version": _same(target.mapping_version, size),
             "rule_version": picked["rule_version"],
             "corrects_entry_id": pa.array(corrects, pa.int64(), mask=corrects == 0),
@@ -365,15 +366,23 @@ def _build(
 
 
 def _same(value: str, size: int) -> pa.Array:
-    return pa.array([value] * size, pa.string())
+    return pa.repeat(pa.scalar(value, pa.string()), size)
 
 
-def _content_hashes(connection: Connection, raw_ids: Sequence[int]) -> list[bytes]:
-    rows = connection.execute(
-        "SELECT raw_id, content_hash FROM raw.record WHERE raw_id = ANY(%s)", (list(set(raw_ids)),)
+def _content_hashes(connection: Connection, raw_ids: Ints) -> pa.Array:
+    """Of each payload the hash under which it landed. They come as one run of bytes: rows take three times as long to read."""
+    known, at = np.unique(raw_ids, return_inverse=True)
+    row = connection.execute(
+        "SELECT string_agg(content_hash, '' ORDER BY raw_id) FROM raw.record WHERE raw_id = ANY(%s::bigint[])",
+        ("{" + ",".join(map(str, known.tolist())) + "}",),
+        binary=True,
+    ).fetchone()
+    found = bytes(row[0] or b"") if row else b""
+    if len(found) != 32 * len(known):
+        raise LookupError(f"{len(known)} payloads are to be posted, of which {len(found) // 32} have landed")
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(known), [None, pa.py_buffer(found)]).take(
+        pa.array(at)
     )
-    known = {raw_id: bytes(content) for raw_id, content in rows}
-    return [known[raw_id] for raw_id in raw_ids]
 
 
 def closed_months(connection: Connection, target: Target) -> set[date]:
@@ -492,14 +501,12 @@ def _entry_schema() -> pa.Schema:
 
 def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa.Table) -> int:
     batch_id = next_values(connection, "ledger.batch_id_seq", 1)[0]
-    frames.write(
-        connection,
-        "ledger",
-        "entry",
-        entries.add_column(1, "batch_id", pa.array([batch_id] * entries.num_rows, pa.int64())),
-    )
-    frames.write(connection, "ledger", "line", lines)
-    content = hashlib.sha256(text_of(entries) + b"\x1e" + text_of(lines)).digest()
+    of_batch = entries.add_column(1, "batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), entries.num_rows))
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as aside:
+        hashing = aside.submit(_content_of, entries, lines)
+        frames.write(connection, "ledger", "entry", of_batch)
+        frames.write(connection, "ledger", "line", lines)
+        content = hashing.result()
     lock(connection, "chain", target.entity)
     row = connection.execute(
         "SELECT chain_no, hash FROM ledger.batch WHERE entity = %s ORDER BY chain_no DESC LIMIT 1", (target.entity,)
@@ -512,6 +519,16 @@ def _append(connection: Connection, target: Target, entries: pa.Table, lines: pa
         (*header, entries.num_rows, lines.num_rows, content, previous, chain_hash(previous, content, header)),
     )
     return batch_id
+
+
+def _content_of(entries: pa.Table, lines: pa.Table) -> bytes:
+    """SHA-256 over `text_of(entries)`, a record separator, `text_of(lines)`; the texts are never there as a whole."""
+    digest = hashlib.sha256()
+    for table, separator in ((entries, b"\x1e"), (lines, b"")):
+        for start in range(0, table.num_rows, frames.PIECE):
+            digest.update((b"\n" if start else b"") + text_of(table.slice(start, frames.PIECE)))
+        digest.update(separator)
+    return digest.digest()
 
 
 def chain_hash(previous: bytes, content: bytes, header: Sequence[Any]) -> bytes:

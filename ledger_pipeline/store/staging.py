@@ -304,7 +304,9 @@ class Day:
     chunks: tuple[tuple[int, int], ...]  # (number, payloads); empty where the rows have to be read
     hashes: Mapping[tuple[int, str], bytes]
     whole: Group | None = None  # what was read row by row
-    shared: tuple[int, ...] | None = None  # payloads that deliver the same record as another one; None where that isn't known
+    shared: tuple[int, ...] | None = (
+        None  # payloads that deliver the same record as another one; None where that isn't known
+    )
 
     @property
     def is_large(self) -> bool:

@@ -234,10 +234,12 @@ MOVED = (
 )
 
 
-@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize(("is_large", "is_sharing_known"), [(False, True), (True, True), (True, False)])
 def test_a_large_day_comes_to_the_same_in_groups(
-    company: FakeCompany, monkeypatch: pytest.MonkeyPatch, is_large: bool
+    company: FakeCompany, monkeypatch: pytest.MonkeyPatch, is_large: bool, is_sharing_known: bool
 ) -> None:
+    if not is_sharing_known:  # as in days that were staged before 0009
+        monkeypatch.setattr(staging.Sharing, "raw_ids", lambda self: None)
     if is_large:
         monkeypatch.setattr(steps, "STAGING_CHUNK", 2)
         monkeypatch.setattr(staging, "GROUP", 2)
@@ -262,6 +264,16 @@ def test_a_large_day_comes_to_the_same_in_groups(
     assert company.rows("SELECT source_id, kind FROM ledger.entry WHERE record = 'refund'") == [("r6", "original")]
     assert company.balances() == {"order_clearing:till": 1940, "sales": -2000, "sales_returns": 60}
     assert verify(company.database).findings == []
+
+
+def test_the_payloads_that_share_a_record_are_known_once_a_day_is_staged(company: FakeCompany) -> None:
+    company.prepare(*LARGE)
+    wanted = company.rows(
+        "SELECT array_agg(DISTINCT raw_id ORDER BY raw_id) FROM staging.refund JOIN "
+        "(SELECT source_id FROM staging.refund GROUP BY source_id HAVING count(*) > 1) s USING (source_id)"
+    )
+    assert wanted[0][0]
+    assert company.rows("SELECT shared FROM ops.staged") == wanted
 
 
 def test_columns_that_were_changed_behind_the_rows_back_are_not_posted(company: FakeCompany) -> None:

@@ -175,6 +175,19 @@ def test_rows_survive_the_way_into_the_database_and_back(scratch: Database, rows
     assert rows == [] or digest.digest() != hashlib.sha256().digest()
 
 
+def test_a_table_of_many_chunks_some_of_them_empty_arrives_whole_and_in_order(
+    scratch: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "PIECE", 3)  # Arrow's CSV writer prints garbage for a table with empty chunks
+    chunks = [pa.array(part, pa.string()) for part in ([], ["a", "", None, "b,"], [], ['"c"', "d\n"], ["e", "f", "g"])]
+    data = pa.table({"n": pa.array(range(9), pa.int64()), "words": pa.chunked_array(chunks)})
+    with scratch.connect("owner") as connection:
+        connection.execute("TRUNCATE t")
+        frames.write(connection, "public", "t", data)
+        stored = connection.execute("SELECT n, words FROM t ORDER BY id").fetchall()
+    assert stored == list(enumerate(["a", "", None, "b,", '"c"', "d\n", "e", "f", "g"]))
+
+
 def names(of: pa.Schema) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, of.names))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ledger_pipeline.orchestration.behind import TURN_SECONDS, Behind, ahead, short_turns
+from ledger_pipeline.store.behind import TURN_MICROSECONDS, Behind, ahead, short_turns
 
 
 def test_the_next_item_is_read_while_the_caller_is_at_one() -> None:
@@ -63,5 +63,5 @@ def test_pieces_run_one_after_the_other_and_a_fault_comes_with_the_next() -> Non
 def test_turns_are_short_only_meanwhile() -> None:
     before = sys.getswitchinterval()
     with short_turns(), short_turns():
-        assert sys.getswitchinterval() == pytest.approx(TURN_SECONDS)
+        assert sys.getswitchinterval() == pytest.approx(TURN_MICROSECONDS / 10**6)
     assert sys.getswitchinterval() == pytest.approx(before)
