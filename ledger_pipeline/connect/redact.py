@@ -8,7 +8,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
@@ -113,9 +113,22 @@ def _forms(secret: str) -> set[str]:
     return {form for form in raw | encoded if len(form) >= _SHORTEST}
 
 
+def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """One mask for each run of characters that spans cover; those that overlap or touch are one run."""
+    runs: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if runs and start <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(runs[-1][1], end))
+        else:
+            runs.append((start, end))
+    ends = [0, *(end for _, end in runs)]
+    kept = [text[at:start] for at, (start, _) in zip(ends, runs, strict=False)]
+    return MASK.join([*kept, text[ends[-1] :]])
+
+
 class Redactor(logging.Filter):
     """`redactor(text)` masks the given secrets and whatever stands behind a sensitive header, parameter or JSON
-    name.
+    name. Where several of them overlap, all of it is masked.
 
     `live` is asked at every use, for tokens that come into being later. As a `logging.Filter` it rewrites messages
     and tracebacks; add it to handlers, since a logger's filter doesn't see its children's records. Secrets under 4
@@ -131,18 +144,25 @@ class Redactor(logging.Filter):
         self._compiled: tuple[frozenset[str], re.Pattern[str] | None] = (frozenset(), None)
 
     def __call__(self, text: str) -> str:
-        known = self._known()
-        if known is not None:
-            text = known.sub(MASK, text)
-        for pattern in _PATTERNS:
+        text = _masked(text, self._spans(text))
+        for pattern in _PATTERNS:  # again: a mask can join what a secret's own characters had cut
             text = pattern.sub(rf"\g<keep>{MASK}", text)
         return text
 
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """All that is known or looks like a key, as (first, after the last); they may overlap and stand in each other."""
+        known = self._known()
+        if known is not None:
+            yield from (match.span(1) for match in known.finditer(text))
+        for pattern in _PATTERNS:
+            yield from ((match.end("keep"), match.end()) for match in pattern.finditer(text))
+
     def _known(self) -> re.Pattern[str] | None:
+        """Looks ahead, so that it finds the longest secret at every place, also within another one."""
         secrets = self._fixed | {s.reveal() if isinstance(s, Secret) else s for s in self._live()}
         if secrets != self._compiled[0]:
             forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-            self._compiled = (secrets, re.compile("|".join(map(re.escape, forms))) if forms else None)
+            self._compiled = (secrets, re.compile(f"(?=({'|'.join(map(re.escape, forms))}))") if forms else None)
         return self._compiled[1]
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -242,7 +242,9 @@ class Clearing:
         self.runtime = Runtime.from_file(path)
         self.runtime.clock = lambda: datetime(2026, 11, 20, tzinfo=UTC)
         self.desk = Desk(database)
-        with database.connect("owner") as connection:  # the desk numbers its entries itself, the currency run's come behind
+        with database.connect(
+            "owner"
+        ) as connection:  # the desk numbers its entries itself, the currency run's come behind
             connection.execute("SELECT setval('ledger.entry_id_seq', 100000), setval('ledger.batch_id_seq', 100000)")
         self.desk.sale("old", 50, -30)
         self.desk.charge("old", "old", 50, -30)
