@@ -141,10 +141,13 @@ class Redactor(logging.Filter):
         super().__init__()
         self._fixed = frozenset(s.reveal() if isinstance(s, Secret) else s for s in secrets)
         self._live = live
-        self._compiled: tuple[frozenset[str], re.Pattern[str] | None] = (frozenset(), None)
+        self._compiled: tuple[frozenset[str], tuple[re.Pattern[str], re.Pattern[str]] | None] = (frozenset(), None)
 
     def __call__(self, text: str) -> str:
-        text = _masked(text, self._spans(text))
+        spans = list(self._spans(text))
+        if not spans:
+            return text
+        text = _masked(text, spans)
         for pattern in _PATTERNS:  # again: a mask can join what a secret's own characters had cut
             text = pattern.sub(rf"\g<keep>{MASK}", text)
         return text
@@ -153,16 +156,20 @@ class Redactor(logging.Filter):
         """All that is known or looks like a key, as (first, after the last); they may overlap and stand in each other."""
         known = self._known()
         if known is not None:
-            yield from (match.span(1) for match in known.finditer(text))
+            first, all_of_them = known
+            found = first.search(text)
+            if found is not None:  # most texts have none; looking for one is the cheaper half
+                yield from (match.span(1) for match in all_of_them.finditer(text, found.start()))
         for pattern in _PATTERNS:
             yield from ((match.end("keep"), match.end()) for match in pattern.finditer(text))
 
-    def _known(self) -> re.Pattern[str] | None:
-        """Looks ahead, so that it finds the longest secret at every place, also within another one."""
+    def _known(self) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
+        """One that finds a secret, and one that looks ahead and so finds the longest at every place, also within another."""
         secrets = self._fixed | {s.reveal() if isinstance(s, Secret) else s for s in self._live()}
         if secrets != self._compiled[0]:
             forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-            self._compiled = (secrets, re.compile(f"(?=({'|'.join(map(re.escape, forms))}))") if forms else None)
+            any_of = "|".join(map(re.escape, forms))
+            self._compiled = (secrets, (re.compile(any_of), re.compile(f"(?=({any_of}))")) if forms else None)
         return self._compiled[1]
 
     def filter(self, record: logging.LogRecord) -> bool:
