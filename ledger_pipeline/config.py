@@ -53,7 +53,7 @@ class ClosingConfig(_Model):
     quarantine_limit: int = Field(default=0, ge=0)
     """Quarantined records of the month's sync dates."""
     clearing_days: int = Field(default=10, ge=0)
-    """How old, at the month's end, what stands on a clearing account may be."""
+    """How old, at the month's end, what stands on a clearing account may be when neither time nor rates explain it."""
 
 
 class EntityConfig(_Model):

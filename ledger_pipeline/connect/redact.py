@@ -8,7 +8,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
@@ -113,9 +113,22 @@ def _forms(secret: str) -> set[str]:
     return {form for form in raw | encoded if len(form) >= _SHORTEST}
 
 
+def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """One mask for each run of characters that spans cover; those that overlap or touch are one run."""
+    runs: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if runs and start <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(runs[-1][1], end))
+        else:
+            runs.append((start, end))
+    ends = [0, *(end for _, end in runs)]
+    kept = [text[at:start] for at, (start, _) in zip(ends, runs, strict=False)]
+    return MASK.join([*kept, text[ends[-1] :]])
+
+
 class Redactor(logging.Filter):
     """`redactor(text)` masks the given secrets and whatever stands behind a sensitive header, parameter or JSON
-    name.
+    name. Where several of them overlap, all of it is masked.
 
     `live` is asked at every use, for tokens that come into being later. As a `logging.Filter` it rewrites messages
     and tracebacks; add it to handlers, since a logger's filter doesn't see its children's records. Secrets under 4
@@ -128,21 +141,35 @@ class Redactor(logging.Filter):
         super().__init__()
         self._fixed = frozenset(s.reveal() if isinstance(s, Secret) else s for s in secrets)
         self._live = live
-        self._compiled: tuple[frozenset[str], re.Pattern[str] | None] = (frozenset(), None)
+        self._compiled: tuple[frozenset[str], tuple[re.Pattern[str], re.Pattern[str]] | None] = (frozenset(), None)
 
     def __call__(self, text: str) -> str:
-        known = self._known()
-        if known is not None:
-            text = known.sub(MASK, text)
-        for pattern in _PATTERNS:
+        spans = list(self._spans(text))
+        if not spans:
+            return text
+        text = _masked(text, spans)
+        for pattern in _PATTERNS:  # again: a mask can join what a secret's own characters had cut
             text = pattern.sub(rf"\g<keep>{MASK}", text)
         return text
 
-    def _known(self) -> re.Pattern[str] | None:
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """All that is known or looks like a key, as (first, after the last); they may overlap and stand in each other."""
+        known = self._known()
+        if known is not None:
+            first, all_of_them = known
+            found = first.search(text)
+            if found is not None:  # most texts have none; looking for one is the cheaper half
+                yield from (match.span(1) for match in all_of_them.finditer(text, found.start()))
+        for pattern in _PATTERNS:
+            yield from ((match.end("keep"), match.end()) for match in pattern.finditer(text))
+
+    def _known(self) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
+        """One that finds a secret, and one that looks ahead and so finds the longest at every place, also within another."""
         secrets = self._fixed | {s.reveal() if isinstance(s, Secret) else s for s in self._live()}
         if secrets != self._compiled[0]:
             forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-            self._compiled = (secrets, re.compile("|".join(map(re.escape, forms))) if forms else None)
+            any_of = "|".join(map(re.escape, forms))
+            self._compiled = (secrets, (re.compile(any_of), re.compile(f"(?=({any_of}))")) if forms else None)
         return self._compiled[1]
 
     def filter(self, record: logging.LogRecord) -> bool:

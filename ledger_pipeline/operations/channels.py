@@ -14,7 +14,15 @@ import requests
 from ledger_pipeline import config as configuration
 from ledger_pipeline.connect.redact import Redactor, remember, remember_address
 from ledger_pipeline.model.alert import Alert, Severity
-from ledger_pipeline.operations.settings import AlertsConfig, EmailChannel, HttpChannel, SlackChannel, one_line
+from ledger_pipeline.operations.settings import (
+    IN_THE_CLEAR,
+    AlertsConfig,
+    EmailChannel,
+    HttpChannel,
+    SlackChannel,
+    is_in_the_clear,
+    one_line,
+)
 
 TIMEOUT_SECONDS = 10
 SENTENCE = 700
@@ -101,6 +109,8 @@ def opened(name: str, one: SlackChannel | HttpChannel | EmailChannel) -> Channel
     if isinstance(one, EmailChannel):
         if not settings["host"]:
             return None
+        if is_in_the_clear(settings["host"], settings["security"], settings["password"]):
+            raise configuration.ConfigError([f"alert channel {name}: password: {IN_THE_CLEAR}"])
         return Channel(name, one.min_severity, one.text, one.subject, _Mail(settings))
     if not settings["url"]:
         return None

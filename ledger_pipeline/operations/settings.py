@@ -6,8 +6,9 @@ import re
 from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ledger_pipeline.connect.environments import is_loopback
 from ledger_pipeline.model.alert import FIELDS, Severity
 
 TEXT = "{title}: {connection}, {partition}. {sentence} {link}{repeats}"
@@ -75,6 +76,22 @@ class EmailChannel(_Channel):
     sender: str
     to: tuple[str, ...] = Field(min_length=1)
     subject: str = SUBJECT
+
+    @field_validator("password")
+    @classmethod
+    def _is_encrypted(cls, value: str, info: ValidationInfo) -> str:
+        host = info.data.get("host", "")
+        if "${" not in host and is_in_the_clear(host, info.data.get("security", ""), value):
+            raise ValueError(IN_THE_CLEAR)
+        return value
+
+
+IN_THE_CLEAR = "security: none would send it unencrypted to another machine; set security to starttls or tls, or leave out user and password"
+
+
+def is_in_the_clear(host: str, security: str, password: str) -> bool:
+    """A password would go over the network unencrypted; loopback is no network, and an empty host is no channel."""
+    return bool(password and host) and security == "none" and not is_loopback(host)
 
 
 CHANNELS: dict[str, type[BaseModel]] = {"slack": SlackChannel, "http": HttpChannel, "email": EmailChannel}

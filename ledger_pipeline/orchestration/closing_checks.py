@@ -12,11 +12,14 @@ from typing import Any, get_args
 
 from ledger_pipeline import sources
 from ledger_pipeline.config import EntityConfig, LedgerConfig
-from ledger_pipeline.model.accounts import CLEARING_ROLES
 from ledger_pipeline.model.money import from_minor
 from ledger_pipeline.model.months import last_of_month
+from ledger_pipeline.orchestration import clearing_causes
 from ledger_pipeline.orchestration import currency as currency_run
 from ledger_pipeline.orchestration.runtime import Runtime
+from ledger_pipeline.reconcile import open_items
+from ledger_pipeline.reconcile.calendar import Calendar
+from ledger_pipeline.reconcile.engine import Policy
 from ledger_pipeline.reports import controls
 from ledger_pipeline.store.database import Connection
 
@@ -281,82 +284,20 @@ def _quarantine_within_limit(scope: Scope) -> _Answer:
 
 
 def _clearing_explained(scope: Scope) -> _Answer:
+    policy = Policy(calendar=Calendar(scope.settings.country))
+    items = open_items.of_entity(scope.connection, scope.entity, scope.last, policy)
     limit = scope.settings.closing.clearing_days
-    found = [_remains(scope, role, currency, days) for (role, currency), days in _clearing_days(scope).items()]
-    remains = [one for one in found if one is not None]
-    old = [one for one in remains if one.older_minor]
-    rows = [one.as_row() for one in sorted(remains, key=lambda one: (-one.age_days, one.role, one.currency))]
-    if not old:
-        oldest = max((one.age_days for one in remains), default=0)
-        said = (
-            f"{_count(len(remains), 'balance')}, the oldest part of them {_count(oldest, 'day')} old"
-            if remains
-            else "no balance"
-        )
-        return _Answer(True, f"{said} on clearing accounts, the limit is {_count(limit, 'day')}", rows)
-    named = [
-        f"{one.role} {_money(one.older_minor, one.currency)} since {one.since} ({_count(one.age_days, 'day')})"
-        for one in old
-    ]
-    return _Answer(False, f"older than {_count(limit, 'day')} on clearing accounts: {_some(named)}", rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Remains:
-    """What stands on a clearing role in a currency: the balance, its part older than the limit, and the oldest part's day and age."""
-
-    role: str
-    currency: str
-    balance_minor: int
-    older_minor: int
-    since: date
-    age_days: int
-
-    def as_row(self) -> Row:
-        return {
-            "role": self.role, "currency": self.currency, "balance": f"{from_minor(self.balance_minor, self.currency):,}",
-            "too old": f"{from_minor(self.older_minor, self.currency):,}", "since": str(self.since), "days": str(self.age_days),
-        }  # fmt: skip
-
-
-def _clearing_days(scope: Scope) -> dict[tuple[str, str], list[tuple[date, int, int]]]:
-    """(day, debits, credits) in the order of the days, by role and currency, of balances that aren't zero."""
-    roles = ", ".join(f"'{role}'" for role in CLEARING_ROLES)
-    days: dict[tuple[str, str], list[tuple[date, int, int]]] = defaultdict(list)
-    query = f"""
-        SELECT role, currency, posted_on, coalesce(sum(amount_minor) FILTER (WHERE amount_minor > 0), 0)::bigint,
-               coalesce(-sum(amount_minor) FILTER (WHERE amount_minor < 0), 0)::bigint
-          FROM ledger.line WHERE entity = %(entity)s AND posted_on <= %(last)s AND split_part(role, ':', 1) IN ({roles})
-         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-    """
-    for role, currency, *day in scope.rows(query):
-        days[role, currency].append((day[0], day[1], day[2]))
-    return {key: of for key, of in days.items() if sum(debit - credit for _, debit, credit in of)}
-
-
-def _remains(scope: Scope, role: str, currency: str, days: Sequence[tuple[date, int, int]]) -> _Remains | None:
-    limit = scope.settings.closing.clearing_days
-    parts = open_parts(days)
-    older = sum(amount for day, amount in parts if (scope.last - day).days > limit)
-    since = parts[0][0]
-    return _Remains(role, currency, sum(a for _, a in parts), older, since, (scope.last - since).days)
-
-
-def open_parts(days: Sequence[tuple[date, int, int]]) -> list[tuple[date, int]]:
-    """First in, first out: the parts of a balance that nothing has offset yet, the oldest first, debit positive.
-
-    `days` are (day, debits, credits), both positive, in the order of the days. What offsets, offsets the oldest first, so the balance
-    consists of the newest amounts on its side.
-    """
-    balance = sum(debit - credit for _, debit, credit in days)
-    sign = 1 if balance > 0 else -1
-    rest, parts = abs(balance), []
-    for day, debit, credit in reversed(days):
-        taken = min(rest, debit if sign > 0 else credit)
-        if taken:
-            parts.append((day, sign * taken))
-            rest -= taken
-    return parts[::-1]
+    stands = clearing_causes.by_cause(items, scope.last, limit, scope.settings.base_currency)
+    rows = [one.as_row() for one in stands]
+    old = [one.said_of_old() for one in stands if one.is_old]
+    said = (
+        f"on clearing accounts: {_some(clearing_causes.by_account(stands))}"
+        if stands
+        else "nothing stands on clearing accounts"
+    )
+    if old:
+        return _Answer(False, f"unexplained and older than {_count(limit, 'day')}: {_some(old)}; {said}", rows)
+    return _Answer(True, f"{said}, the limit for what isn't explained is {_count(limit, 'day')}", rows)
 
 
 def _control_totals_tie(scope: Scope) -> _Answer:
@@ -440,7 +381,7 @@ DOCS: Mapping[str, str] = {
     "nights_are_in": "Every enabled connection has a pull of every stream, staging, an open gate and fates for every sync date of the month.",
     "nothing_undecided": "Every version that landed for the month's sync dates has a fate.",
     "quarantine_within_limit": "Not more records are quarantined than the entity's closing.quarantine_limit.",
-    "clearing_explained": "What stands on clearing accounts at the month's end isn't older than the entity's closing.clearing_days (FIFO).",
+    "clearing_explained": "What stands on clearing accounts at the month's end is on its way (timing) or a matter of rates (fx); the rest isn't older than closing.clearing_days.",
     "control_totals_tie": "What the sources state ties to the books: records and money by fate, the sources' own counts, bank and processor balances.",
     "debits_equal_credits": "Through the month's end, debits equal credits in every currency and in base.",
     "earlier_months_closed": "Every earlier month with entries is closed.",

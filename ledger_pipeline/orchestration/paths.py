@@ -12,6 +12,7 @@ from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.orchestration import booking
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.reconcile import flags, twins
+from ledger_pipeline.store import posting
 from ledger_pipeline.store.database import Connection
 from ledger_pipeline.store.posting import Target
 
@@ -53,11 +54,17 @@ def once(
         told = twins.told((entries for entries, _ in made.by_entity.values()), tables)
         standing, known = twins.read(connection, paths, told)
         paired = twins.pair(target.connection, told, standing, known, is_replay=target.is_replay)
-        same = {(t.record, t.source_id): f"the same event as {s.name}" for t, s in paired.twins.items()}
+        same = {(t.record, t.source_id): _same_as(s.name) for t, s in paired.twins.items()}
         odd = {(t.record, t.source_id): _contradiction(t, s) for t, s in paired.conflicts.items()}
         booking.leave_out(made, tables, same, odd)
         twins.keep(connection, target.connection, paired, documents, target.run_id, target.at)
+        handed_over = [(k.raw_id, _same_as(k.twin_name), _same_as(s.name)) for k, s in paired.moved.items()]
+        posting.reword(connection, target, handed_over)
     return replace(target, withdrawn=frozenset(duplicates))
+
+
+def _same_as(name: str) -> str:
+    return f"the same event as {name}"
 
 
 def _contradiction(told: twins.Told, stands: twins.Stands) -> str:

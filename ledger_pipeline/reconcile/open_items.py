@@ -48,7 +48,8 @@ RECENT = 20
 class OpenItem:
     """Amounts are in minor units, debit positive; `base_minor` in the entity's base currency.
 
-    `what` names the records. A base-only item has the amount 0, no members and, as it belongs to the account as a whole, no age.
+    `what` names the records. A base-only item has the amount 0, no members and, as it belongs to the account as a whole, no age. `open_since`
+    is the day of the oldest part that nothing has offset (FIFO), `expected_until` the last day on which the other side may still be on its way.
     """
 
     entity: str
@@ -64,6 +65,18 @@ class OpenItem:
     members: tuple[str, ...] = ()
     match_id: int | None = None
     side: str = ""
+    open_since: date | None = None
+    expected_until: date | None = None
+
+    def is_explained(self, through: date) -> bool:
+        """Rates explain it, or time does: at the end of the day the other side still has some of its usual time."""
+        return self.cause == "fx" or (
+            self.cause == "timing" and self.expected_until is not None and through <= self.expected_until
+        )
+
+    def open_days(self, through: date) -> int:
+        """Days since what is left of it came to be, on the day that is looked at; 0 where only base amounts are left."""
+        return 0 if self.open_since is None else (through - self.open_since).days
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ def of_entity(
     """What is open at the end of a day, the oldest first within role and currency. `books` saves reading them again."""
     limits = policy or Policy()
     found = books or clearing.read(connection, entity, through)
-    delays = _Delays(_usual_delays(connection, entity, limits.calendar), limits.calendar)
+    delays = _Delays(_usual_delays(connection, entity, through, limits.calendar), limits.calendar)
     judge = _Judge(
         found, through, delays, limits.tolerance_minor, _twins(connection, found.free), _sizes(connection, found)
     )
@@ -206,6 +219,7 @@ class _Judge:
     def _item(self, members: Sequence[Standing], cause: Cause, note: str, match_id: int | None) -> OpenItem:
         ordered = sorted(members, key=lambda one: (one.side, one.occurred_on, one.id))
         since = min(one.occurred_on for one in members)
+        open_since = open_parts(_days(members))[0][0]
         named = ", ".join(_name(one) for one in ordered[:3]) + (
             f" and {len(members) - 3} more" if len(members) > 3 else ""
         )
@@ -222,7 +236,31 @@ class _Judge:
             tuple(one.id for one in members),
             match_id,
             members[0].side if match_id is None else "",
+            open_since,
+            min(self.delays.due_on(one) for one in members if one.occurred_on >= open_since),
         )
+
+
+def _days(members: Iterable[Standing]) -> list[tuple[date, int, int]]:
+    ordered = sorted(members, key=lambda one: one.occurred_on)
+    return [(one.occurred_on, max(one.amount_minor, 0), max(-one.amount_minor, 0)) for one in ordered]
+
+
+def open_parts(days: Sequence[tuple[date, int, int]]) -> list[tuple[date, int]]:
+    """First in, first out: the parts of a sum that nothing has offset yet, the oldest first, debit positive.
+
+    `days` are (day, debits, credits), both positive, in the order of the days. What offsets, offsets the oldest first, so the sum consists
+    of the newest amounts on its side.
+    """
+    total = sum(debit - credit for _, debit, credit in days)
+    sign = 1 if total > 0 else -1
+    rest, parts = abs(total), []
+    for day, debit, credit in reversed(days):
+        taken = min(rest, debit if sign > 0 else credit)
+        if taken:
+            parts.append((day, sign * taken))
+            rest -= taken
+    return parts[::-1]
 
 
 _KNOWN = frozenset({"sale", "refund", "processor_transaction", "bank_transaction"})
@@ -257,25 +295,30 @@ def _is_refund_pending(members: Sequence[Standing], rest: int) -> bool:
 # what the database knows ---------------------------------------------------------------------------------------------------
 
 _DELAYS = """
-    WITH recent AS (
-      SELECT match_id, role, row_number() OVER (PARTITION BY role ORDER BY match_id DESC) AS number FROM recon.live_match
-       WHERE entity = %(entity)s AND state = 'matched' AND (role NOT LIKE 'payout_in_transit%%' OR kind <> 'exact')),
+    WITH roles AS (SELECT DISTINCT role FROM recon.match WHERE entity = %(entity)s),
+    recent AS (
+      SELECT found.match_id, roles.role FROM roles CROSS JOIN LATERAL (
+        SELECT l.match_id FROM recon.live_match l
+         WHERE l.entity = %(entity)s AND l.role = roles.role AND l.state = 'matched' AND (l.role NOT LIKE 'payout_in_transit%%' OR l.kind <> 'exact')
+           AND NOT EXISTS (SELECT 1 FROM recon.member m JOIN ledger.entry e USING (connection, record, source_id)
+                            WHERE m.match_id = l.match_id AND e.entity = %(entity)s AND e.kind = 'original' AND e.occurred_on > %(through)s)
+         ORDER BY l.match_id DESC LIMIT %(recent)s) found),
     dated AS (
       SELECT r.match_id, r.role, e.occurred_on, m.record = 'bank_transaction' OR (m.record = 'processor_transaction'
              AND r.role NOT LIKE 'payout_in_transit%%') AS is_right
         FROM recent r JOIN recon.member m USING (match_id)
         JOIN ledger.entry e USING (connection, record, source_id)
-       WHERE r.number <= %(recent)s AND e.entity = %(entity)s AND e.kind = 'original')
+       WHERE e.entity = %(entity)s AND e.kind = 'original')
     SELECT role, min(occurred_on) FILTER (WHERE NOT is_right), min(occurred_on) FILTER (WHERE is_right)
       FROM dated GROUP BY role, match_id
     HAVING bool_or(is_right) AND NOT bool_and(is_right)
 """
 
 
-def _usual_delays(connection: Connection, entity: str, calendar: Calendar) -> dict[str, tuple[int, int]]:
-    """By role, the median of the last matches in business days and in calendar days, none negative."""
+def _usual_delays(connection: Connection, entity: str, through: date, calendar: Calendar) -> dict[str, tuple[int, int]]:
+    """By role, the median of the last matches in business days and in calendar days, none negative; of records of the day and before."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for role, first, second in connection.execute(_DELAYS, {"entity": entity, "recent": RECENT}):
+    for role, first, second in connection.execute(_DELAYS, {"entity": entity, "recent": RECENT, "through": through}):
         later = max(first, second)
         found[role].append((calendar.between(first, later), (later - first).days))
     return {role: (median_high(b for b, _ in of), median_high(d for _, d in of)) for role, of in found.items()}

@@ -68,6 +68,11 @@ class Known:
     twin_connection: str
     twin_source_id: str
 
+    @property
+    def twin_name(self) -> str:
+        """Whose twin it is, as `Stands.name`."""
+        return f"{self.twin_connection}/{self.record}/{self.twin_source_id}"
+
 
 @dataclass(slots=True)
 class Paired:

@@ -617,6 +617,23 @@ def write_fates(connection: Connection, target: Target, fates: pa.Table) -> None
     connection.execute("DROP TABLE decided")
 
 
+def reword(connection: Connection, target: Target, rewordings: Sequence[tuple[int, str, str]]) -> None:
+    """Say anew why payloads are ignored, also another connection's: (raw_id, what the reason begins with, what it then begins with).
+
+    Nothing but the reason, the run and the time changes: the fate, its day, units and control amount stay, and so do all totals. What is no
+    longer ignored, or is for another reason, is left alone.
+    """
+    if not rewordings:
+        return
+    raw_ids, before, after = (list(column) for column in zip(*rewordings, strict=True))
+    connection.execute(
+        "UPDATE ops.fate f SET reason = d.after || substr(f.reason, length(d.before) + 1), run_id = %s, decided_at = %s "
+        "FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS d (raw_id, before, after) "
+        "WHERE f.raw_id = d.raw_id AND f.fate = 'ignored' AND (f.reason = d.before OR starts_with(f.reason, d.before || '; and '))",
+        (target.run_id, target.at, raw_ids, before, after),
+    )
+
+
 def _decide_the_rest(connection: Connection, target: Target) -> None:
     """Landed versions of the sync date that were never staged: the day's own pulls replaced them, or the pull that saw them did not end."""
     arguments = {

@@ -10,6 +10,8 @@ import traceback
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger_pipeline.connect.auth import (
     Basic,
@@ -229,3 +231,45 @@ def test_an_address_is_masked_where_it_is_a_key_and_not_where_it_is_a_word() -> 
 def test_a_remembered_secret_is_masked_in_the_whole_process() -> None:
     remember(["hook-canary-0815"])
     assert process_wide("POST /services/hook-canary-0815 HTTP/1.1") == "POST /services/*** HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text", "masked"),
+    [
+        (("abcdef", "defghi"), "x abcdefghi y", "x *** y"),
+        (("abcdefgh", "cdef", "efghij"), "x abcdefghij y", "x *** y"),
+        (("abab12", "12cd"), "abab12cd", "***"),
+        (("abab",), "xababab", "x***"),
+        (("abcd", "1234"), "abcd1234 abcd-1234", "*** ***-***"),
+        (("def ghi",), "Authorization: Bearer abcdef ghijkl", "Authorization: ***"),
+        (("a&b-canary",), "key=1234a&b-canary99&x=1", "key=***&x=1"),
+        (("canary&x",), "token=first-canary&x=1", "token=***"),
+    ],
+)
+def test_overlapping_nested_and_adjacent_secrets_are_masked_as_one(
+    secrets: tuple[str, ...], text: str, masked: str
+) -> None:
+    assert Redactor(secrets)(text) == masked
+
+
+_WORDS = st.text("ab12", min_size=4, max_size=8)
+
+
+@given(st.lists(_WORDS, min_size=1, max_size=5), st.text("ab12 ", max_size=40), st.data())
+def test_nothing_of_any_secret_is_left_however_they_overlap(
+    secrets: list[str], around: str, data: st.DataObject
+) -> None:
+    """What no secret covers stays, what one covers is gone; a run of covered characters is one mask."""
+    text = around + "".join(data.draw(st.lists(st.sampled_from([*secrets, *(s[1:] for s in secrets)]), max_size=6)))
+    covered = {at + n for s in secrets for at in range(len(text)) if text.startswith(s, at) for n in range(len(s))}
+    want = "".join("*" if n in covered else c for n, c in enumerate(text))
+    got = Redactor(secrets)(text)
+    assert got == "***".join(_without_runs(want))
+    assert not any(secret in got for secret in secrets)
+
+
+def _without_runs(text: str) -> list[str]:
+    """What stands between runs of stars."""
+    while "**" in text:
+        text = text.replace("**", "*")
+    return text.split("*")

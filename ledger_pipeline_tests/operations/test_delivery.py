@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ledger_pipeline import config as configuration
 from ledger_pipeline.model.alert import Alert
 from ledger_pipeline.operations import delivery
+from ledger_pipeline.operations.channels import AlertFailed, Message, open_channels
 from ledger_pipeline.operations.delivery import deliver, raise_alerts
 from ledger_pipeline.operations.settings import AlertsConfig
 from ledger_pipeline.store.database import Database
@@ -249,3 +250,30 @@ def test_a_mistake_in_a_channel_is_named_by_line_and_key(tmp_path: Path) -> None
     )
     assert third.startswith(f"{path}:8: alerts.channels.2: ")
     assert "'slack', 'http', 'email'" in third
+
+
+MAIL = {"type": "email", "security": "none", "user": "books", "password": "canary-4711", "sender": "a@x.example", "to": ["b@x.example"]}  # fmt: skip
+
+
+def test_a_password_is_not_sent_unencrypted_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.yaml"
+    path.write_text(
+        "entities:\n  a: {name: A, base_currency: USD, time_zone: UTC}\nconnections: {}\nalerts:\n  channels:\n"
+        "    - {type: email, host: mail.x.example, security: none, user: u, password: '${SMTP_PASSWORD}', sender: a@x.example, to: [b@x.example]}\n"
+    )
+    with pytest.raises(configuration.ConfigError) as error:
+        configuration.load(path, ())
+    (said,) = error.value.mistakes
+    assert said.startswith(f"{path}:6: alerts.channels.0.email.password: security: none would send it unencrypted")
+    for host in ("127.0.0.1", "localhost", "::1", ""):
+        config(MAIL | {"host": host})
+    config(
+        MAIL | {"host": "mail.x.example", "user": "", "password": ""},
+        MAIL | {"name": "b", "host": "mail.x.example", "security": "tls"},
+    )
+    held_back = config(MAIL | {"host": "${SMTP_HOST}"})
+    monkeypatch.setenv("SMTP_HOST", "mail.x.example")
+    (channel,) = open_channels(held_back)
+    with pytest.raises(AlertFailed, match="password: security: none would send it unencrypted") as refused:
+        channel.send(Message("s", "t", ()))
+    assert "canary" not in str(refused.value)

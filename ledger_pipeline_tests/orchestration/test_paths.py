@@ -14,6 +14,7 @@ from ledger_pipeline.orchestration import replay, steps
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.reconcile import twins
 from ledger_pipeline.reports import controls
+from ledger_pipeline.store import posting
 from ledger_pipeline.store.database import Database
 from ledger_pipeline_tests.conftest import START, serving
 from ledger_pipeline_tests.orchestration.feeds import TILL, Feeds, book, on
@@ -180,6 +181,50 @@ def test_a_replay_unites_also_what_a_third_path_is_a_twin_of(database: Database,
     for name in ("a", "b", "c"):
         assert replay.replay(feeds.runtime, name, on(0), on(0)).changes == []
     assert feeds.is_proven()
+
+
+def test_a_replay_that_hands_a_twin_over_says_so_in_its_fate(database: Database, tmp_path: Path) -> None:
+    feeds = Feeds(tmp_path, database, {"a": "", "b": "", "c": ""})
+    feeds.night("a", 0, COFFEE, RENT)
+    feeds.night("c", 0, COFFEE)
+    feeds.configure({"a": "", "b": "a", "c": "a"})
+    feeds.night("b", 0, COFFEE, RENT)
+    kept = "SELECT raw_id, fate, units, control_amount, control_currency, version_at, sync_date FROM ops.fate WHERE connection = 'b' ORDER BY 1"
+    before, (coffee, rent) = feeds.rows(kept), feeds.fates("b")
+    (standing,) = feeds.rows("SELECT source_id FROM ledger.live_entry WHERE connection = 'c'")
+    assert coffee[1].startswith("the same event as a/bank_transaction/")
+    difference = replay.replay(feeds.runtime, "a", on(0), on(0))
+    assert feeds.fates("b") == [coffee, rent]  # a preview keeps nothing
+    replay.apply(feeds.runtime, "a", on(0), on(0), digest=difference.digest, by="Ann", reason="paths", run_id="act")
+    assert feeds.fates("b") == [("ignored", f"the same event as c/bank_transaction/{standing[0]}"), rent]
+    assert feeds.rows(kept) == before
+    assert feeds.rows("SELECT run_id FROM ops.fate WHERE connection = 'b' ORDER BY raw_id") == [("act",), ("test",)]
+    with feeds.database.connect("reader") as connection:
+        found = controls.of_connections(connection, ["a", "b", "c"], on(0), on(0))
+    assert [one for one in found if not one.holds or one.explained] == []
+    after = feeds.fates("b")
+    feeds.night("b", 0)
+    assert feeds.fates("b") == after  # running its day says the same
+    assert feeds.is_proven()
+
+
+def test_only_the_reason_that_named_the_old_twin_is_reworded(feeds: Feeds) -> None:
+    feeds.night("feed", 0, COFFEE)
+    feeds.night("file", 0, COFFEE)
+    ((raw_id, reason),) = feeds.rows("SELECT raw_id, reason FROM ops.fate WHERE connection = 'file'")
+    link = feeds.runtime.link("feed")
+    target = steps.target_of(feeds.runtime, link, "acme", on(0), "act")
+    with feeds.database.connect() as connection:
+        connection.execute(
+            "UPDATE ops.fate SET reason = reason || '; and 2 more records likewise' WHERE raw_id = %s", (raw_id,)
+        )
+        posting.reword(connection, target, [(raw_id, reason[:-1], "a part of an id is another id")])
+        posting.reword(connection, target, [(raw_id, reason, "the same event as x/y/z")])
+    assert feeds.fates("file") == [("ignored", "the same event as x/y/z; and 2 more records likewise")]
+    with feeds.database.connect() as connection:
+        connection.execute("UPDATE ops.fate SET reason = %s, fate = 'superseded' WHERE raw_id = %s", (reason, raw_id))
+        posting.reword(connection, target, [(raw_id, reason, "not ignored any more")])
+    assert feeds.fates("file") == [("superseded", reason)]
 
 
 def test_two_connections_that_race_post_once(feeds: Feeds) -> None:
