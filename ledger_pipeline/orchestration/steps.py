@@ -21,13 +21,13 @@ from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
 from ledger_pipeline.orchestration import booking, paths, unchanged
-from ledger_pipeline.store.behind import Behind, ahead, short_turns
 from ledger_pipeline.orchestration.booking import Wanted
 from ledger_pipeline.orchestration.recording import failed_pull, recorded
 from ledger_pipeline.orchestration.runtime import Link, Runtime
 from ledger_pipeline.reconcile import flags, placing
 from ledger_pipeline.reconcile.calendar import Calendar
 from ledger_pipeline.store import events, gate, posting, raw, staging
+from ledger_pipeline.store.behind import Behind, ahead, short_turns
 from ledger_pipeline.store.database import Connection, lock
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline.store.staging import Refusal
