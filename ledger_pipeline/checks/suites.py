@@ -122,6 +122,7 @@ def _library() -> tuple[Any, Any, Any]:
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     _remember_configurations()
+    _leave_out_fingerprints()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("staging")
@@ -148,6 +149,16 @@ def _remember_configurations() -> None:
         return known[1]
 
     type.__setattr__(Expectation, "configuration", property(configuration))
+
+
+def _leave_out_fingerprints() -> None:
+    """Great Expectations hashes a data frame each time it is handed over, twice a validation; nobody looks at that hash.
+
+    What was checked is told by the gate's own fingerprint, over the staged bytes.
+    """
+    from great_expectations.execution_engine import pandas_execution_engine
+
+    pandas_execution_engine.hash_pandas_dataframe = lambda df: ""
 
 
 @cache
@@ -227,7 +238,7 @@ def prepare(record: Record, tables: Mapping[str, pa.Table], *, window_end: datet
     for total in record.totals:
         columns[total.name] = _sum_of(total, record, tables)
     if record.parent:
-        columns["has_parent"] = pa.array(np.isin(_keys(table), _keys(tables[record.parent])))
+        columns["has_parent"] = pc.is_in(_keys(table), value_set=_keys(tables[record.parent]))
     prepared = pa.table(columns)
     return prepared if record.parent else _without_repeats(prepared, table)
 
@@ -263,14 +274,10 @@ def _without_repeats(prepared: pa.Table, table: pa.Table) -> pa.Table:
     return prepared.take(pa.array(keep))
 
 
-def _keys(table: pa.Table) -> np.ndarray[Any, Any]:
-    joined = pc.binary_join_element_wise(pc.cast(table["raw_id"], pa.string()), table["source_id"], "\x1f")
-    return np.asarray(
-        joined.to_numpy(zero_copy_only=False)
-        if isinstance(joined, pa.Array)
-        else joined.combine_chunks().to_numpy(zero_copy_only=False),
-        str,
-    )
+def _keys(table: pa.Table) -> pa.Array:
+    """A record's identity within the day: its payload and its id."""
+    raw_ids, ids = table["raw_id"].combine_chunks(), table["source_id"].combine_chunks()
+    return pc.binary_join_element_wise(pc.cast(raw_ids, pa.string()), ids, "\x1f")
 
 
 def _is_in_window(column: pa.ChunkedArray, window_end: datetime) -> pa.ChunkedArray:
@@ -284,23 +291,17 @@ def _is_in_window(column: pa.ChunkedArray, window_end: datetime) -> pa.ChunkedAr
 def _sum_of(declared: Total, record: Record, tables: Mapping[str, pa.Table]) -> pa.Array:
     head = tables[record.name]
     total = np.zeros(head.num_rows, np.int64)
-    order: np.ndarray[Any, Any] | None = None
+    keys: pa.Array | None = None
     for name, column, sign in declared.terms:
         part = _of_role(tables[name], declared.role) if declared.role and name != record.name else tables[name]
-        values = np.asarray(pc.fill_null(part[column], 0).to_numpy(), np.int64)
+        values = sign * np.asarray(pc.fill_null(part[column], 0).to_numpy(), np.int64)
         if name == record.name:
-            total += sign * values
+            total += values
             continue
-        if order is None:
-            order = _keys(head)
-            rank = np.argsort(order)
-        keys = _keys(part)
-        if not len(keys):
-            continue
-        at = np.clip(np.searchsorted(order, keys, sorter=rank), 0, len(order) - 1)
-        rows = rank[at]
-        is_hit = order[rows] == keys
-        np.add.at(total, rows[is_hit], sign * values[is_hit])
+        keys = _keys(head) if keys is None else keys
+        at = pc.index_in(_keys(part), value_set=keys)
+        is_hit = np.asarray(at.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+        np.add.at(total, np.asarray(pc.fill_null(at, 0).to_numpy(), np.int64)[is_hit], values[is_hit])
     return pa.array(total)
 
 
