@@ -647,9 +647,10 @@ def _decide_the_rest(connection: Connection, target: Target) -> None:
         INSERT INTO ops.fate (raw_id, connection, stream, source_id, sync_date, fate, reason, units, version_at, run_id, decided_at)
         SELECT DISTINCT ON (r.raw_id) r.raw_id, r.connection, r.stream, r.source_id, p.sync_date, 'superseded',
                'a newer version of this record', r.units, coalesce(r.version_at, p.started_at), %(run)s, %(at)s
-          FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-         WHERE p.connection = %(connection)s AND p.sync_date = %(day)s
-           AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
+          FROM (SELECT s.raw_id, p.* FROM raw.pull p JOIN raw.seen s USING (pull_id)
+                 WHERE p.connection = %(connection)s AND p.sync_date = %(day)s
+                   AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = s.raw_id) OFFSET 0) p
+          JOIN raw.record r USING (raw_id)
          ORDER BY r.raw_id, p.pull_id DESC
         """,
         arguments,

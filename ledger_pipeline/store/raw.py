@@ -247,9 +247,8 @@ def digest_of(connection: Connection, connection_name: str, sync_date: date) -> 
     """SHA-256 over what `documents` yields for a sync date, without reading the payloads: which versions, and as of when."""
     row = connection.execute(
         """
-        SELECT sha256(coalesce(string_agg(concat_ws(' ', stream, raw_id, extract(epoch FROM version_at)), E'\n'
-                                          ORDER BY stream, raw_id), '')::bytea)
-          FROM (SELECT DISTINCT ON (stream, source_id) stream, raw_id, version_at
+        SELECT sha256(coalesce(string_agg(int8send(raw_id) || timestamptz_send(version_at), '' ORDER BY raw_id), ''))
+          FROM (SELECT DISTINCT ON (stream, source_id) raw_id, version_at
                   FROM (SELECT p.stream, r.source_id, r.raw_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
                           FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
                          WHERE p.connection = %s AND p.sync_date = %s) seen
