@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from ledger_pipeline.connect.decode import extractor
 from ledger_pipeline.connect.environments import Mode, Tell
-from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
+from ledger_pipeline.connect.mapping import Mapping, Plan
 from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.model.money import DIGITS
 
