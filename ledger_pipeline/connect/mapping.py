@@ -242,7 +242,6 @@ class _Chunk:
     """The decoded payloads of a chunk, level by level, and every column once, whichever mappings ask for it."""
 
     def __init__(self, decoded: Decoded) -> None:
-        self.may_have_zero = decoded.may_have_zero
         self._levels: dict[str, tuple[pa.StructArray, Rows]] = {"": (decoded.rows, np.arange(len(decoded.rows)))}
         self._columns: dict[_Read, pa.Array] = {}
         self._lists: dict[_Read, Column] = {}
@@ -362,7 +361,7 @@ class _CompiledMapping:
         for target, reads in zip(self.mapping.fields, self.columns, strict=True):
             array, found = self._field(chunk, target, reads, rows_at, settings)
             declared = record.field(target.target)
-            if chunk.may_have_zero and pa.types.is_string(array.type):
+            if pa.types.is_string(array.type) and _has_zero(array):
                 has_zero = pc.fill_null(pc.match_substring(array, "\0"), False)  # PostgreSQL's text can't hold it
                 for row in np.flatnonzero(has_zero.to_numpy(zero_copy_only=False)).tolist():
                     found.setdefault(row, (0, "a zero character (\\u0000) in text"))
@@ -403,6 +402,16 @@ class _CompiledMapping:
             return array.take(pa.array(rows)), {row: errors[int(rows[row])] for row in hit}
         report = Report(settings)
         return chunk.taken(reads, rows_at, len(rows), target.convert, report), report.errors
+
+
+def _has_zero(texts: pa.StringArray) -> bool:
+    """Whether there is a zero byte where the texts stand."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return False
+    ends = np.frombuffer(offsets, np.int32)
+    start, end = int(ends[texts.offset]), int(ends[texts.offset + len(texts)])
+    return start < end and int(np.frombuffer(data, np.uint8, end - start, start).min()) == 0
 
 
 def _is_every(rows: Rows, size: int) -> bool:
