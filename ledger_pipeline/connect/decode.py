@@ -32,7 +32,8 @@ WIRE: dict[str, tuple[Any, pa.DataType]] = {
 
 A number stands as the decimal text of its digits, without an exponent; a scalar (text or integer) as its text. `any` is only for `extractor`.
 """
-_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_NUMBER = r"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.[0-9]+)"
+"""Decimal texts that are written as `format(Decimal(text), "f")` writes them; msgspec reads the integer -0 as 0."""
 
 
 class MappingError(ValueError):

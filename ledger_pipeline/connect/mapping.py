@@ -266,7 +266,7 @@ class _Chunk:
             self._columns[path] = read(self._levels[path.level][0], path.steps)
         return self._columns[path]
 
-    def list(self, path: _Read) -> Column:
+    def values(self, path: _Read) -> Column:
         """The same as a list, for converters of lists."""
         if path not in self._lists:
             self._lists[path] = as_list(self.column(path), path.wire)
@@ -282,7 +282,7 @@ class _Chunk:
             if convert.columns is not None:
                 self._converted[key] = convert.columns([self.column(path) for path in reads], report), report.errors
             else:
-                self._converted[key] = convert.run([self.list(path) for path in reads], report), report.errors
+                self._converted[key] = convert.run([self.values(path) for path in reads], report), report.errors
         return self._converted[key]
 
     def taken(
@@ -294,7 +294,7 @@ class _Chunk:
             return convert.columns(columns, report)
         lists: list[Column] = []
         for path in reads:
-            values, rows = self.list(path), rows_at[path.level]
+            values, rows = self.values(path), rows_at[path.level]
             lists.append(values if _is_every(rows, len(values)) else [values[row] for row in rows.tolist()])
         return convert.run(lists or [[None] * size], report)
 

@@ -122,7 +122,7 @@ class Stream:
         source_id = str(record_id) if is_usable else "sha256:" + hashlib.sha256(payload).hexdigest()
         return source_id, instant(updated), int(units or 1)
 
-    def told(self, payload: str) -> tuple[str | None, str | None, bool]:
+    def told(self, payload: bytes | str) -> tuple[str | None, str | None, bool]:
         """(control amount in major units as decimal text, its currency, is it a deletion notice).
 
         Both are None where the payload doesn't say them readably.

@@ -184,7 +184,9 @@ def _home(report: Report) -> str:
 
 def _jurisdiction(columns: Sequence[pa.Array], report: Report) -> pa.Array:
     home = _home(report)
-    return computed_once(columns, ("str", "str"), lambda *address: _place(*address, home), report, pa.string())
+    return computed_once(
+        columns, ("str", "str"), lambda country, province: _place(country, province, home), report, pa.string()
+    )
 
 
 def _taxed_in(columns: Sequence[pa.Array], report: Report) -> pa.Array:
