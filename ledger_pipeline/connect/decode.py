@@ -256,30 +256,33 @@ class Decoder:
         """Decode a chunk; what is no JSON or doesn't fit is left out and named."""
         every = np.arange(len(payloads))
         texts = [_encoded(payload) for payload in payloads]
-        data = b"\n".join(texts) + b"\n"
-        is_plain = _are_plain(texts, data)
-        rows = self._columns(data, len(texts)) if is_plain else None
+        lines = self._lines(texts)
+        is_plain = all(text[:1] == b"{" and text[-1:] == b"}" for text in texts) and _is_utf8(lines)
+        rows = self._columns(lines, len(texts)) if is_plain else None
         if rows is not None:
             return Decoded(rows, every, [], True)
         objects, kept, faults = self._objects(texts)
         if faults or not is_plain:
             good = [texts[position] for position in kept]
-            rows = self._columns(b"\n".join(good) + b"\n", len(good))
+            rows = self._columns(self._lines(good), len(good))
         has_beside = rows is not None
         return Decoded(self.root.column(objects) if rows is None else rows, every[kept], faults, has_beside)
 
-    def _columns(self, data: bytes, size: int) -> pa.StructArray | None:
+    def _lines(self, texts: Sequence[bytes]) -> pa.Buffer:
+        data = b"\n".join([*texts, b""])
+        return _quoted(data, self._numbers) if self._numbers else pa.py_buffer(data)
+
+    def _columns(self, lines: pa.Buffer, size: int) -> pa.StructArray | None:
         """By Arrow, all payloads at once; None where it can't be sure of every one.
 
         Arrow doesn't tell which value came from which line. But each payload begins with { and ends with }, and no text goes over the end of
         a line, so after each line the reader is outside of all objects or refuses the next one: every line has at least one object. Where
         there are as many objects as lines, every line is one.
         """
-        if self._options is None or not size or 2 * len(data) > _LARGEST:
+        if self._options is None or not size or lines.size >= _LARGEST:
             return None
-        lines = _quoted(data, self._numbers) if self._numbers else pa.py_buffer(data)
         try:
-            table = pj.read_json(lines, pj.ReadOptions(False, min(lines.size + 1, _LARGEST)), self._options, _POOL)
+            table = pj.read_json(lines, pj.ReadOptions(False, lines.size + 1), self._options, _POOL)
         except pa.ArrowInvalid:
             return None
         if table.num_rows != size or table.column(0).num_chunks != 1:
@@ -315,18 +318,15 @@ def _encoded(payload: bytes | str) -> bytes:
     return payload if isinstance(payload, bytes) else payload.encode(errors="surrogatepass")
 
 
-def _are_plain(texts: Sequence[bytes], data: bytes) -> bool:
-    return all(text[:1] == b"{" and text[-1:] == b"}" for text in texts) and (data.isascii() or _is_utf8(data))
-
-
-def _one(data: bytes, kind: pa.DataType) -> pa.Array:
+def _one(data: pa.Buffer) -> pa.LargeBinaryArray:
     """A column of one value, which isn't copied."""
-    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(np.array([0, len(data)], np.int64)), pa.py_buffer(data)])
+    ends = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
 
 
-def _is_utf8(data: bytes) -> bool:
+def _is_utf8(data: pa.Buffer) -> bool:
     try:
-        _one(data, pa.large_binary()).cast(pa.large_string())
+        _one(data).cast(pa.large_string())
     except pa.ArrowInvalid:
         return False
     return True
@@ -339,7 +339,7 @@ def _quoted(data: bytes, numbers: str) -> pa.Buffer:
     that only ends like that (`a\\"rate`) is none of ours. What isn't JSON before isn't afterwards.
     """
     _, offsets, buffer = pc.replace_substring_regex(
-        _one(data, pa.large_binary()), numbers, r'"\1"\2"\3"', memory_pool=_POOL
+        _one(pa.py_buffer(data)), numbers, r'"\1"\2"\3"', memory_pool=_POOL
     ).buffers()
     return buffer.slice(0, int(np.frombuffer(offsets, np.int64, 2)[1]))
 
