@@ -144,6 +144,9 @@ _FRAMES = ["@"] * 12 + [" @", "@ ", "@\n", "\ufeff@", "@@", "@ @", "[@]", "@}", 
 @example([b'{"id":"1","id":"2","big":1,"lines":[]}', b'{"id":"1","x":1,"x":2,"big":1,"lines":[]}'])
 @example([b'{"id":"1","big":1,"lines":[],"x":"\xff"}', b'{"id":"1","big":1,"lines":[],"name":"\xff"}'])
 @example([b'{"id":"1","big":1,"lines":[]}\0}', b'{"id":"1","big":1,"lines":[],"x":"\0"}'])
+@example([b'\xef\xbb\xbf{"id":"1","big":1,"lines":[]}'])
+@example([b'{"id":"1","big":1,"lines":[],"rate":"x"}', b'{"id":"1","big":1,"lines":[],"rate":"1_0"}'])
+@example([b'{"id":"1","big":1,"lines":[],"rate":"1e3"}', b'{"id":"1","big":1,"lines":[],"rate":-0}'])
 def test_both_ways_read_the_same_and_refuse_the_same(payloads: list[bytes | str]) -> None:
     agree(payloads)
 
