@@ -13,10 +13,13 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from ledger_pipeline.connect.decode import extractor
 from ledger_pipeline.connect.environments import Mode, Tell
-from ledger_pipeline.connect.mapping import Mapping, Plan, extractor
+from ledger_pipeline.connect.mapping import Beside, Mapping, Plan
 from ledger_pipeline.connect.probe import Probe
 from ledger_pipeline.model.money import DIGITS
 
@@ -119,7 +122,7 @@ class Stream:
         source_id = str(record_id) if is_usable else "sha256:" + hashlib.sha256(payload).hexdigest()
         return source_id, instant(updated), int(units or 1)
 
-    def told(self, payload: str) -> tuple[str | None, str | None, bool]:
+    def told(self, payload: bytes | str) -> tuple[str | None, str | None, bool]:
         """(control amount in major units as decimal text, its currency, is it a deletion notice).
 
         Both are None where the payload doesn't say them readably.
@@ -127,13 +130,39 @@ class Stream:
         if self.control is None and self.gone_without is None:
             return None, None, False
         amount, currency, present = self._told(payload)
-        is_gone = self.gone_without is not None and present is None
+        return self._told_as(amount, currency, is_gone=self.gone_without is not None and present is None)
+
+    def _told_as(self, amount: Any, currency: Any, *, is_gone: bool) -> tuple[str | None, str | None, bool]:
         code = str(currency or "").upper()
         text = self._in_major_units(amount, code) if code in DIGITS else None
         return (text, code, is_gone) if text is not None else (None, None, is_gone)
 
+    def told_of(self, payloads: Sequence[bytes | str], beside: Beside | None) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """`told` of many payloads as columns, with what their plan has read of `control` beside."""
+        if beside is None or self.gone_without is not None:
+            return _columns([self.told(payload) for payload in payloads])
+        amounts, codes = beside.columns
+        if len(amounts) == len(payloads) and self._are_as_told(amounts, codes):
+            return amounts, codes, pa.repeat(False, len(amounts))
+        told = dict(
+            zip(beside.positions.tolist(), zip(amounts.to_pylist(), codes.to_pylist(), strict=True), strict=True)
+        )
+        return _columns(
+            [
+                self._told_as(*told[position], is_gone=False) if position in told else self.told(payload)
+                for position, payload in enumerate(payloads)
+            ]
+        )
+
+    def _are_as_told(self, amounts: pa.Array, codes: pa.Array) -> bool:
+        """True where every amount and every code is written as it is to be told."""
+        if self.control_unit != "major" or not (pa.types.is_string(amounts.type) and pa.types.is_string(codes.type)):
+            return False
+        is_plain = pc.fill_null(pc.match_substring_regex(amounts, rf"^(?:{_PLAIN.pattern})$"), False)
+        return set(pc.unique(codes).to_pylist()) <= DIGITS.keys() and is_plain.true_count == len(amounts)
+
     def _in_major_units(self, amount: Any, code: str) -> str | None:
-        if self.control_unit == "major" and isinstance(amount, str) and _PLAIN(amount):
+        if self.control_unit == "major" and isinstance(amount, str) and _PLAIN.fullmatch(amount):
             return amount
         try:
             value = Decimal(str(amount))
@@ -144,7 +173,7 @@ class Stream:
         return format(value.scaleb(-DIGITS[code]) if self.control_unit == "minor" else value, "f")
 
 
-_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 """Decimal texts that are written as `format(Decimal(text), "f")` writes them."""
 
 
@@ -161,6 +190,11 @@ def _reader(*paths: str | None) -> Callable[[bytes | str], tuple[Any, ...]]:
         return tuple(None if place is None else values[place] for place in places)
 
     return run
+
+
+def _columns(told: Sequence[tuple[str | None, str | None, bool]]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    amounts, codes, gone = zip(*told, strict=True) if told else ((), (), ())
+    return pa.array(amounts, pa.string()), pa.array(codes, pa.string()), pa.array(gone, pa.bool_())
 
 
 def instant(value: str | int | float | None) -> datetime | None:
@@ -204,11 +238,19 @@ class Source:
         """Compiled mappings by stream; those of a connection's options where the source has such."""
         if self.mappings_for is None or options is None:
             return self._plans
-        return _compiled(self.mappings_for(options))
+        return self._compiled(self.mappings_for(options))
 
     @cached_property
     def _plans(self) -> dict[str, Plan]:
-        return _compiled(self.mappings)
+        return self._compiled(self.mappings)
+
+    def _compiled(self, mappings: Sequence[Mapping]) -> dict[str, Plan]:
+        """With the control total's figures beside; a deletion notice has to be known before the others are mapped."""
+        beside = {stream.name: stream.control for stream in self.streams if stream.control and not stream.gone_without}
+        by_stream: dict[str, list[Mapping]] = {}
+        for mapping in mappings:
+            by_stream.setdefault(mapping.stream, []).append(mapping)
+        return {name: Plan(group, beside.get(name, ())) for name, group in by_stream.items()}
 
     @cached_property
     def records(self) -> tuple[str, ...]:
@@ -222,10 +264,3 @@ class Source:
             [row for plan in self.plans().values() for row in plan.describe()]
         )
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _compiled(mappings: Sequence[Mapping]) -> dict[str, Plan]:
-    by_stream: dict[str, list[Mapping]] = {}
-    for mapping in mappings:
-        by_stream.setdefault(mapping.stream, []).append(mapping)
-    return {stream: Plan(group) for stream, group in by_stream.items()}

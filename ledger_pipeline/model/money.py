@@ -86,12 +86,14 @@ def format_minor(amount_minor: int, currency: str) -> str:
 
 
 def column_to_minor(
-    amounts: Sequence[str | Decimal | None], currencies: Sequence[str | None]
+    amounts: Sequence[str | Decimal | None] | pa.StringArray, currencies: Sequence[str | None] | pa.StringArray
 ) -> tuple[Int64s, npt.NDArray[np.bool_], dict[int, str]]:
     """A column of major-unit amounts (decimal text or Decimal, None where absent) as minor units.
 
     Returns (values, is_valid, errors by position). A position that is None in either column is invalid without an error.
     """
+    if isinstance(amounts, pa.Array) and isinstance(currencies, pa.Array):
+        return _texts_to_minor(amounts, currencies)
     try:
         texts = pa.array(amounts, pa.string())
     except pa.ArrowTypeError:  # Decimals

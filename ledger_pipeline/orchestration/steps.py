@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ledger_pipeline.checks import suites
 from ledger_pipeline.checks.suites import Outcome
 from ledger_pipeline.connect.errors import AuthError
+from ledger_pipeline.connect.mapping import Mapped
 from ledger_pipeline.connect.source import Request, Stream
 from ledger_pipeline.model.records import RECORDS
 from ledger_pipeline.model.rules import RULES
@@ -237,26 +238,27 @@ class MappedChunk:
 
 def map_chunk(link: Link, stream: Stream, chunk: list[raw.Document]) -> MappedChunk:
     """Map landed payloads of a stream with the connection's present mapping."""
-    told = [stream.told(document.payload) for document in chunk]
-    is_gone = [gone for _, _, gone in told]
+    payloads = [document.payload for document in chunk]
+    plan = link.plans.get(stream.name)
+    told = stream.told_of(payloads, None) if plan is None or stream.gone_without else None
+    live = chunk
+    if told is not None and told[2].true_count:
+        live = [document for document, gone in zip(chunk, told[2].to_pylist(), strict=True) if not gone]
+        payloads = [document.payload for document in live]
+    mapped = plan.run(payloads, [d.raw_id for d in live], link.settings) if plan else Mapped({}, ())
+    amounts, codes, is_gone = told or stream.told_of(payloads, mapped.beside)
     documents = pa.table(
         [
-            [d.raw_id for d in chunk], [stream.name] * len(chunk), [d.source_id for d in chunk],
+            [d.raw_id for d in chunk], pa.repeat(stream.name, len(chunk)), [d.source_id for d in chunk],
             pa.array([d.version_at for d in chunk], pa.timestamp("us", "UTC")), [d.units for d in chunk],
-            pa.array([t[0] for t in told], pa.string()), pa.array([t[1] for t in told], pa.string()),
-            is_gone,
+            amounts, codes, is_gone,
         ],
         schema=staging.DOCUMENT,
     )  # fmt: skip
-    plan = link.plans.get(stream.name)
-    if plan is None:
-        return MappedChunk(documents, {}, [])
-    chunk = [document for document, gone in zip(chunk, is_gone, strict=True) if not gone]
-    mapped = plan.run([d.payload for d in chunk], [d.raw_id for d in chunk], link.settings)
     refusals = [
         Refusal(d.raw_id, stream.name, d.source_id, fault.record, fault.path, fault.message)
         for fault in mapped.faults
-        for d in (chunk[fault.position],)
+        for d in (live[fault.position],)
     ]
     return MappedChunk(documents, mapped.tables, refusals)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 
 from ledger_pipeline.store import frames
 from ledger_pipeline.store.database import Connection, Database, lock, next_values
@@ -205,13 +207,20 @@ def last_cursor(database: Database, connection_name: str, stream: str) -> str | 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A landed payload as staging reads it. `version_at` is the source's own time of change, else when it was seen."""
+    """A landed payload as staging reads it, in UTF-8. `version_at` is the source's own time of change, else when it was seen."""
 
     raw_id: int
     source_id: str
     version_at: datetime
     units: int
-    payload: str
+    payload: bytes
+
+
+class _AsItIs(Loader):
+    """Bytes as PostgreSQL sends them."""
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
 
 
 def documents(
@@ -223,9 +232,10 @@ def documents(
     """
     with connection.cursor(name="documents") as cursor:
         cursor.itersize = chunk
+        cursor.adapters.register_loader("json", _AsItIs)
         cursor.execute(
             """
-            SELECT d.raw_id, d.source_id, d.version_at, r.units, r.payload::text
+            SELECT d.raw_id, d.source_id, d.version_at, r.units, r.payload
               FROM (SELECT *
                       FROM (SELECT DISTINCT ON (source_id) raw_id, source_id, version_at
                               FROM (SELECT r.raw_id, r.source_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id

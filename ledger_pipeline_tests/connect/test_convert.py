@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from ledger_pipeline.connect import banking, convert
@@ -128,3 +130,41 @@ def test_the_sign_of_a_line_says_whether_money_came_in() -> None:
     columns = [["rent", "rent", None], [Decimal(5), Decimal(-5), None]]
     assert run(banking.role_of_line, *columns, categorise=RULES)[0] == ["other_income", "rent", None]
     assert run(banking.role_of_debit_line, *columns, categorise=RULES)[0] == ["rent", "other_income", None]
+
+
+# columns --------------------------------------------------------------------------------------------------------------
+
+_cells = st.none() | st.sampled_from(["", "a", "b", "ab"])
+_lists = st.none() | st.lists(_cells, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_cells, _lists, st.none() | st.lists(_lists, max_size=2)), min_size=1, max_size=12))
+def test_distinct_rows_are_told_apart_whatever_is_in_their_lists(rows: list[tuple[Any, ...]]) -> None:
+    inner = pa.list_(pa.string())
+    columns = [
+        pa.array(c, t) for c, t in zip(zip(*rows, strict=True), (pa.string(), inner, pa.list_(inner)), strict=True)
+    ]
+    numbers, first = convert.numbered(columns)
+    known: dict[str, int] = {}
+    assert [known.setdefault(str(row), number) for row, number in zip(rows, numbers.tolist(), strict=True)] == list(
+        numbers
+    )
+    assert sorted(known.values()) == list(range(len(first)))
+    assert all(numbers[row] == number for number, row in enumerate(first))
+
+
+def test_what_is_computed_once_has_its_error_in_every_row_that_says_it() -> None:
+    asked: list[str | None] = []
+
+    def checked(value: str | None, kinds: list[str]) -> str:
+        asked.append(value)
+        if value is None:
+            raise ValueError(f"nothing of {'+'.join(kinds)}")
+        return value + "".join(kinds)
+
+    converter = convert.distinct("checked", "", ("str", "str"), checked)
+    values, errors = run(converter, ["a", None, "a", None, "a"], [["x"], ["y"], ["x"], ["y"], []])
+    assert values == ["ax", None, "ax", None, "a"]
+    assert errors == {1: (0, "nothing of y"), 3: (0, "nothing of y")}
+    assert len(asked) == 3

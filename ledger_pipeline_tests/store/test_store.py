@@ -280,7 +280,7 @@ def land(
 def documents(database: Database, day: date = DAY, chunk: int = 20_000) -> list[tuple[str, str]]:
     with database.connect("reader") as connection:
         return [
-            (d.source_id, d.payload)
+            (d.source_id, d.payload.decode())
             for part in raw.documents(connection, "shop", "orders", day, day, chunk)
             for d in part
         ]

@@ -5,25 +5,26 @@ Amounts are decimal strings, ids are gids, times are ISO 8601 in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger_pipeline.connect.convert import (
+    computed_once,
     constant,
     currency,
     decimal_text_to_minor,
-    each,
+    distinct,
     integer,
     lookup,
     text,
     text_of_number,
     time_iso,
 )
-from ledger_pipeline.connect.mapping import Column, Converter, Field, Mapping, Report, Where
+from ledger_pipeline.connect.mapping import Converter, Field, Mapping, OnColumns, Report, Where, on_columns
 from ledger_pipeline.model.money import Int64s, column_to_minor, divide_half_even
 
 SHOP_MONEY_GATEWAYS = frozenset({"shopify_payments", "gift_card", "shopify_store_credit", "manual", "cash"})
@@ -39,54 +40,44 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 # plain columns ------------------------------------------------------------------------------------
 
 
-def distinct(name: str, doc: str, wire: tuple[str, ...], function: Callable[..., str | None]) -> Converter:
-    """A converter to text that computes each distinct row once; a ValueError is the error of its rows."""
-
-    def run(columns: Sequence[Column], report: Report) -> pa.Array:
-        known: dict[tuple[Any, ...], str | None] = {}
-        refused: dict[tuple[Any, ...], str] = {}
-        out: list[str | None] = []
-        for row, key in enumerate(zip(*columns, strict=True)):
-            if key not in known:
-                try:
-                    known[key] = function(*key)
-                except ValueError as error:
-                    known[key], refused[key] = None, str(error)
-            if key in refused:
-                report.error(row, refused[key])
-            out.append(known[key])
-        return pa.array(out, pa.string())
-
-    return Converter(name, wire, run, doc)
-
-
-def keep(name: str, doc: str, wire: tuple[str, ...], function: Callable[..., bool]) -> Converter:
-    """A converter to true or false, for `Where`."""
-
-    def run(columns: Sequence[Column], report: Report) -> pa.Array:
-        return pa.array([function(*values) for values in zip(*columns, strict=True)], pa.bool_())
-
-    return Converter(name, wire, run, doc)
-
-
 def is_zero(amount: str) -> bool:
     """True for 0, 0.0, -0.00; what is no number isn't zero, so that it is reported where it is converted."""
     return not amount.strip("0.-")
 
 
-def _gid_numbers(columns: Sequence[Column], report: Report) -> pa.Array:
-    tails = [None if gid is None else gid[gid.rfind("/") + 1 :] for gid in columns[0]]
-    return pa.array([tail.partition("?")[0] if tail and "?" in tail else tail for tail in tails], pa.string())
+def _are_zero(amounts: pa.Array) -> pa.Array:
+    return pc.equal(pc.ascii_trim(amounts, "0.-"), "")
 
 
-gid_number = Converter("number of a gid", ("str",), _gid_numbers, "What stands last in gid://shopify/Order/123.")
+def _is(column: pa.Array, *values: str) -> pa.Array:
+    """Which rows have one of these texts; false where there is none."""
+    return pc.is_in(column, value_set=pa.array(values, pa.string()))
 
 
-def _decimal_numbers(columns: Sequence[Column], report: Report) -> pa.Array:
-    return pa.array([None if value is None else format(value, "f") for value in columns[0]], pa.string())
+def bools(column: pa.Array) -> Bools:
+    """Absent is false."""
+    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
-decimal_number = Converter("exact decimal", ("number",), _decimal_numbers, "A JSON number, digit by digit.")
+def _gid_numbers(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+    gids = columns[0]
+    known = next((gid for gid in gids[:8].to_pylist() if gid is not None), "")
+    prefix = known[: known.rfind("/") + 1]
+    tails = pc.utf8_slice_codeunits(gids, len(prefix))
+    is_usual = pc.and_(pc.starts_with(gids, prefix), pc.invert(pc.match_substring_regex(tails, "[/?]")))
+    if pc.all(is_usual, min_count=0).as_py() is not False:
+        return tails
+    return pa.array([None if gid is None else _gid_number(gid) for gid in gids.to_pylist()], pa.string())
+
+
+def _gid_number(gid: str) -> str:
+    return gid[gid.rfind("/") + 1 :].partition("?")[0]
+
+
+gid_number = on_columns("number of a gid", ("str",), _gid_numbers, "What stands last in gid://shopify/Order/123.")
+decimal_number = on_columns(
+    "exact decimal", ("number",), lambda columns, report: columns[0], "A JSON number, digit by digit."
+)
 _POSITION = constant(1, pa.int64())
 _NOTHING = constant(0, pa.int64())
 _PAYMENTS = constant("shopify_payments", pa.string())
@@ -96,20 +87,19 @@ AMOUNT = decimal_text_to_minor
 # sums and splits ----------------------------------------------------------------------------------
 
 
-def summed(lists: Column, currencies: Column, report: Report, argument: int) -> Int64s:
+def summed(lists: pa.ListArray, currencies: pa.Array, report: Report, argument: int) -> Int64s:
     """Each row's list of decimal strings as one sum in minor units."""
-    counts = np.fromiter(map(len, lists), np.int64, len(lists))
-    rows = np.repeat(np.arange(len(lists)), counts)
-    flat = list(chain.from_iterable(lists))
-    values, _, errors = column_to_minor(flat, [currencies[row] for row in rows.tolist()])
+    rows = pc.list_parent_indices(lists)
+    values, _, errors = column_to_minor(lists.flatten(), currencies.take(rows))
     for position, message in errors.items():
-        report.error(int(rows[position]), message, argument)
+        report.error(rows[position].as_py(), message, argument)
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     total = np.concatenate([[0], np.cumsum(values)])
-    ends = np.cumsum(counts)
+    ends = np.cumsum(counts, dtype=np.int64)
     return np.asarray(total[ends] - total[ends - counts], np.int64)
 
 
-def amounts(columns: Sequence[Column], report: Report, argument: int = 0) -> Int64s:
+def amounts(columns: Sequence[pa.Array], report: Report, argument: int = 0) -> Int64s:
     """A column of decimal strings and one of currencies in minor units; 0 where there is an error."""
     values, _, errors = column_to_minor(columns[0], columns[1])
     for row, message in errors.items():
@@ -117,7 +107,7 @@ def amounts(columns: Sequence[Column], report: Report, argument: int = 0) -> Int
     return values
 
 
-def split(columns: Sequence[Column], report: Report) -> tuple[Int64s, Int64s]:
+def split(columns: Sequence[pa.Array], report: Report) -> tuple[Int64s, Int64s]:
     """(net before discount, discount) without tax, from (gross, currency, discounts, taxes, is tax in the price).
 
     With tax included: discount without tax = discount − half_even(discount × tax ÷ (gross − discount)), and the net
@@ -126,7 +116,7 @@ def split(columns: Sequence[Column], report: Report) -> tuple[Int64s, Int64s]:
     gross, code, discounts, taxes, included = columns
     net = amounts((gross, code), report)
     discount = summed(discounts, code, report, 2)
-    is_included = np.asarray(included, np.bool_)
+    is_included = bools(included)
     if not is_included.any():
         return net, discount
     tax = np.where(is_included, summed(taxes, code, report, 3), 0)
@@ -137,13 +127,13 @@ def split(columns: Sequence[Column], report: Report) -> tuple[Int64s, Int64s]:
 
 
 _SPLIT = ("str", "str", "str", "str", "bool")
-NET = Converter(
+NET = on_columns(
     "amount without tax, before discounts",
     _SPLIT,
     lambda columns, report: pa.array(split(columns, report)[0], pa.int64()),
     "Gross; where prices include tax, less the tax that is in the price paid and the tax that is in the discount.",
 )
-DISCOUNT = Converter(
+DISCOUNT = on_columns(
     "discounts without tax",
     _SPLIT,
     lambda columns, report: pa.array(split(columns, report)[1], pa.int64()),
@@ -151,27 +141,27 @@ DISCOUNT = Converter(
 )
 
 
-def _without_tax(sign: int) -> Callable[[Sequence[Column], Report], pa.Array]:
-    def run(columns: Sequence[Column], report: Report) -> pa.Array:
+def _without_tax(sign: int) -> OnColumns:
+    def run(columns: Sequence[pa.Array], report: Report) -> pa.Array:
         amount, tax, code, included = columns
-        inside = np.where(np.asarray(included, np.bool_), amounts((tax, code), report, 1), 0)
+        inside = np.where(bools(included), amounts((tax, code), report, 1), 0)
         return pa.array(sign * (amounts((amount, code), report) - inside), pa.int64())
 
     return run
 
 
 _NET_OF_TAX = ("str", "str", "str", "bool")
-REFUNDED = Converter(
+REFUNDED = on_columns(
     "refunded amount without tax", _NET_OF_TAX, _without_tax(1), "Less the tax, where prices include it."
 )
-ADJUSTED = Converter(
+ADJUSTED = on_columns(
     "adjustment without tax",
     _NET_OF_TAX,
     _without_tax(-1),
     "With its sign turned, because Shopify shows money that was returned beyond the lines as negative; "
     "less the tax, where prices include it.",
 )
-TURNED = Converter(
+TURNED = on_columns(
     "decimal text to minor units, sign turned",
     ("str", "str"),
     lambda columns, report: pa.array(-amounts(columns, report), pa.int64()),
@@ -192,66 +182,53 @@ def _home(report: Report) -> str:
     return str(report.settings.options.get("home_jurisdiction") or "")
 
 
-def _places(columns: Sequence[Column], report: Report) -> list[str | None]:
+def _jurisdiction(columns: Sequence[pa.Array], report: Report) -> pa.Array:
     home = _home(report)
-    known = {
-        (country, province): _place(country, province, home) for country, province in set(zip(*columns, strict=True))
-    }
-    return [known[key] for key in zip(*columns, strict=True)]
+    return computed_once(
+        columns, ("str", "str"), lambda country, province: _place(country, province, home), report, pa.string()
+    )
 
 
-def _jurisdiction(columns: Sequence[Column], report: Report) -> pa.Array:
-    return pa.array(_places(columns, report), pa.string())
-
-
-def _taxed_in(columns: Sequence[Column], report: Report) -> pa.Array:
-    places = _places(columns, report)
-    for row in (row for row, place in enumerate(places) if place is None):
+def _taxed_in(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+    places = _jurisdiction(columns, report)
+    for row in np.flatnonzero(places.is_null()).tolist() if places.null_count else ():
         report.error(row, "a tax without a shipping address: set home_jurisdiction to where such orders are taxed")
-    return pa.array(places, pa.string())
+    return places
 
 
-def _tax_roles(columns: Sequence[Column], report: Report) -> pa.Array:
+def _tax_roles(columns: Sequence[pa.Array], report: Report) -> pa.Array:
     """Columns: whether the channel remits it (a value, or a list of the taxed line's), country, province."""
     home = _home(report)
-    known: dict[tuple[Any, ...], str] = {}
-    out: list[str] = []
-    for key in zip(_liable(columns[0], report), columns[1], columns[2], strict=True):
-        role = known.get(key)
-        if role is None:
-            place = _place(key[1], key[2], home)
-            role = known[key] = "marketplace_tax_clearing" if key[0] else f"sales_tax_payable:{place}"
-        out.append(role)
-    return pa.array(out, pa.string())
+
+    def role(is_liable: bool | None, country: str | None, province: str | None) -> str:
+        return "marketplace_tax_clearing" if is_liable else f"sales_tax_payable:{_place(country, province, home)}"
+
+    given = (_liable(columns[0], report), *columns[1:])
+    return computed_once(given, ("bool", "str", "str"), role, report, pa.string())
 
 
-def _liable(values: Column, report: Report) -> Column:
+def _liable(column: pa.Array, report: Report) -> pa.Array:
     """One value a row; a list of different ones is an error."""
-    if not any(isinstance(value, list) for value in values[:1]):
-        return values
-    out: Column = []
-    for row, value in enumerate(values):
-        found = set(map(bool, _flat(value)))
-        if len(found) > 1:
-            report.error(row, "the channel remits a part of these taxes only; the refund doesn't say which part is its")
-        out.append(True in found)
-    return out
+    if not pa.types.is_list(column.type):
+        return column
+    rows, size = np.arange(len(column)), len(column)
+    while pa.types.is_list(column.type):
+        rows, column = rows[pc.list_parent_indices(column).to_numpy()], column.flatten()
+    is_liable = bools(column)
+    some, others = (np.bincount(rows[which], minlength=size) > 0 for which in (is_liable, ~is_liable))
+    for row in np.flatnonzero(some & others).tolist():
+        report.error(row, "the channel remits a part of these taxes only; the refund doesn't say which part is its")
+    return pa.array(some)
 
 
-def _flat(value: Any) -> Iterable[Any]:
-    if not isinstance(value, list):
-        return (value,)
-    return chain.from_iterable(map(_flat, value))
-
-
-JURISDICTION = Converter(
+JURISDICTION = on_columns(
     "jurisdiction of an address", ("str", "str"), _jurisdiction,
     "Country and province for the US, Canada and Australia (US-NY), else the country; without one home_jurisdiction.",
 )  # fmt: skip
-TAXED_IN = Converter(
+TAXED_IN = on_columns(
     "jurisdiction of a tax", ("str", "str"), _taxed_in, "As of the address; a tax without any is an error."
 )
-TAX_ROLE = Converter(
+TAX_ROLE = on_columns(
     "who is owed a tax", ("bool", "str", "str"), _tax_roles,
     "marketplace_tax_clearing where the channel is liable, else sales_tax_payable:{jurisdiction}.",
 )  # fmt: skip
@@ -283,34 +260,37 @@ def refund_state(*columns: Any) -> str:
     return "pending" if waits else "refunded"
 
 
-def _is_captured(kind: str, status: str) -> bool:
-    return status == "SUCCESS" and kind in ("SALE", "CAPTURE")
+def _are_captured(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+    kind, status = columns
+    return pc.and_(_is(status, "SUCCESS"), _is(kind, "SALE", "CAPTURE"))
 
 
-def _is_repaid(kind: str, status: str, total: str) -> bool:
-    return kind == "REFUND" and (status == "SUCCESS" or status in WAITING) and not is_zero(total)
+def _are_repaid(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+    kind, status, total = columns
+    is_repaid = pc.and_(_is(kind, "REFUND"), _is(status, "SUCCESS", *WAITING))
+    return pc.and_(is_repaid, pc.invert(_are_zero(total)))
 
 
 WAITING = ("PENDING", "AWAITING_RESPONSE")
 
 
-def _unpaid(columns: Sequence[Column], report: Report) -> pa.Array:
-    total_text, code, status, kinds, statuses, paid_texts = columns
-    unpaid = amounts((total_text, code), report)
-    partly, paid = [], []
-    for row, transactions in enumerate(zip(kinds, statuses, strict=True)):
-        if any(map(_is_captured, *transactions)):
-            if status[row] == "PARTIALLY_PAID":
-                partly.append(row)
-                captured = map(_is_captured, *transactions)
-                paid.append([text for text, counts in zip(paid_texts[row], captured, strict=True) if counts])
-            else:
-                unpaid[row] = 0
-    if partly:
-        within = Report(report.settings)
-        unpaid[partly] = np.maximum(unpaid[partly] - summed(paid, [code[row] for row in partly], within, 5), 0)
-        for place, (argument, message) in within.errors.items():
-            report.error(partly[place], message, argument)
+def _unpaid(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+    total, code, status, kinds, statuses, paid = columns
+    unpaid = amounts((total, code), report)
+    order = pc.list_parent_indices(kinds).to_numpy()
+    captured = np.flatnonzero(bools(_are_captured((kinds.flatten(), statuses.flatten()), report)))
+    is_captured = np.zeros(len(unpaid), np.bool_)
+    is_captured[order[captured]] = True
+    is_partly = is_captured & bools(_is(status, "PARTIALLY_PAID"))
+    unpaid[is_captured & ~is_partly] = 0
+    counted = captured[is_partly[order[captured]]]
+    if len(counted):
+        within = order[counted]
+        values, _, errors = column_to_minor(paid.flatten().take(pa.array(counted)), code.take(pa.array(within)))
+        for position, message in errors.items():
+            report.error(int(within[position]), message, 5)
+        np.subtract.at(unpaid, within, values)
+        unpaid[is_partly] = np.maximum(unpaid[is_partly], 0)
     return pa.array(unpaid, pa.int64())
 
 
@@ -320,23 +300,36 @@ def _gateway_role(gateway: str | None) -> str:
     return OWN_LIABILITIES.get(gateway, f"order_clearing:{gateway}")
 
 
-def _settled(columns: Sequence[Column], report: Report) -> pa.Array:
+def _settled(columns: Sequence[pa.Array], report: Report) -> pa.Array:
     gateways, shop, shop_currency, seen, seen_currency = columns
-    is_own = [gateway in SHOP_MONEY_GATEWAYS for gateway in gateways]
-    texts = [a if own else b for own, a, b in zip(is_own, shop, seen, strict=True)]
-    codes = [a if own else b for own, a, b in zip(is_own, shop_currency, seen_currency, strict=True)]
+    is_own = _is(gateways, *SHOP_MONEY_GATEWAYS)
+    texts, codes = pc.if_else(is_own, shop, seen), pc.if_else(is_own, shop_currency, seen_currency)
     return pa.array(amounts((texts, codes), report, 3), pa.int64())
 
 
-SALE_STATE = each(
-    "state of an order", "test; captured by a SALE or CAPTURE that succeeded; voided; authorised only; not captured.",
-    ("bool", "str", "str", "str", "str"), sale_state, pa.string(),
-)  # fmt: skip
-REFUND_STATE = each(
-    "state of a refund", "As the order's where that is not captured; pending while a transaction is; else refunded.",
-    ("bool", "str", "str", "str", "str", "str", "str"), refund_state, pa.string(),
-)  # fmt: skip
-UNPAID = Converter(
+def _states(state: Callable[..., str]) -> OnColumns:
+    """An order's total counts only as zero or not, so that there are few distinct rows."""
+
+    def run(columns: Sequence[pa.Array], report: Report) -> pa.Array:
+        total = pc.if_else(_are_zero(columns[4]), "0", "1")
+        return computed_once((*columns[:4], total, *columns[5:]), ("str",) * len(columns), state, report, pa.string())
+
+    return run
+
+
+SALE_STATE = on_columns(
+    "state of an order",
+    ("bool", "str", "str", "str", "str"),
+    _states(sale_state),
+    "test; captured by a SALE or CAPTURE that succeeded; voided; authorised only; not captured.",
+)
+REFUND_STATE = on_columns(
+    "state of a refund",
+    ("bool", "str", "str", "str", "str", "str", "str"),
+    _states(refund_state),
+    "As the order's where that is not captured; pending while a transaction is; else refunded.",
+)
+UNPAID = on_columns(
     "what is still owed", ("str", "str", "str", "str", "str", "str"), _unpaid,
     "The total less captured payments where PARTIALLY_PAID, the total where nothing was captured, else 0.",
 )  # fmt: skip
@@ -345,7 +338,7 @@ GATEWAY_ROLE = distinct(
     "gift_card → gift_card_liability; shopify_store_credit → store_credit_liability; else order_clearing:{gateway}.",
     ("str",), _gateway_role,
 )  # fmt: skip
-SETTLED = Converter(
+SETTLED = on_columns(
     "what the gateway keeps", ("str", "str", "str", "str", "str"), _settled,
     f"Shop money for {', '.join(sorted(SHOP_MONEY_GATEWAYS))}; presentment money for any other gateway.",
 )  # fmt: skip
@@ -361,17 +354,21 @@ RETURN_ROLE = distinct(
     "role of a returned line", "gift_card_liability for gift cards, else sales_returns.", ("bool",),
     lambda is_gift_card: "gift_card_liability" if is_gift_card else "sales_returns",
 )  # fmt: skip
-IS_CAPTURED = keep("captured payments", "A SALE or CAPTURE that succeeded.", ("str", "str"), _is_captured)
-IS_REPAID = keep(
-    "repayments", "A REFUND that succeeded or waits, in a refund of money.", ("str", "str", "str"), _is_repaid
+IS_CAPTURED = on_columns("captured payments", ("str", "str"), _are_captured, "A SALE or CAPTURE that succeeded.")
+IS_REPAID = on_columns(
+    "repayments", ("str", "str", "str"), _are_repaid, "A REFUND that succeeded or waits, in a refund of money."
 )
-TRUE_OR_NOT = keep("true or not", "Absent is false.", ("bool",), bool)
-IS_SOMETHING = keep("not zero", "The amount is not zero.", ("str",), lambda amount: not is_zero(amount))
-ARE_SOMETHING = keep(
+TRUE_OR_NOT = on_columns(
+    "true or not", ("bool",), lambda columns, report: pc.fill_null(columns[0], False), "Absent is false."
+)
+IS_SOMETHING = on_columns(
+    "not zero", ("str",), lambda columns, report: pc.invert(_are_zero(columns[0])), "The amount is not zero."
+)
+ARE_SOMETHING = on_columns(
     "neither zero",
-    "Both amounts are not zero.",
     ("str", "str"),
-    lambda one, other: not is_zero(one) and not is_zero(other),
+    lambda columns, report: pc.invert(pc.or_(_are_zero(columns[0]), _are_zero(columns[1]))),
+    "Both amounts are not zero.",
 )
 
 
@@ -671,9 +668,9 @@ def _transaction_role(order: str | None) -> str:
     return "order_clearing:shopify_payments" if order else "unidentified_receipts"
 
 
-def _signed_payout(columns: Sequence[Column], report: Report) -> pa.Array:
+def _signed_payout(columns: Sequence[pa.Array], report: Report) -> pa.Array:
     values = amounts(columns[:2], report)
-    is_debit = np.fromiter((direction == "WITHDRAWAL" for direction in columns[2]), np.bool_, len(values))
+    is_debit = bools(_is(columns[2], "WITHDRAWAL"))
     return pa.array(np.where(is_debit, -np.abs(values), values), pa.int64())
 
 
@@ -709,7 +706,7 @@ TRANSACTION_ROLE = distinct(
     ("str",),
     _transaction_role,
 )  # fmt: skip
-PAID_OUT = Converter(
+PAID_OUT = on_columns(
     "signed payout", ("str", "str", "str"), _signed_payout, "Negative for a WITHDRAWAL, whatever sign the amount has."
 )
 DISPUTE_STATE = distinct(
@@ -776,10 +773,10 @@ DISPUTE = Mapping(
     ),
 )
 
-IS_THERE = Converter(
+IS_THERE = on_columns(
     "is there",
     ("str",),
-    lambda columns, report: pa.array([v is not None for v in columns[0]], pa.bool_()),
+    lambda columns, report: columns[0].is_valid(),
     "The value is not absent.",
 )
 CUSTOMER = Mapping(
