@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LANDING_CHUNK = 5_000
 STAGING_CHUNK = 5_000
+CHECK_GROUP = 35_000
+"""Payloads that are checked at once: each group costs Great Expectations a fixed time, however many rows it has; more take more memory."""
 
 
 @contextmanager
@@ -324,7 +326,7 @@ def _expectations(
     """The suites over a day, group by group, and the payloads that fail."""
     parts: list[list[Outcome]] = []
     refusals: list[Refusal] = []
-    for group in day.groups(connection, staging.clashing(connection, day) if day.is_large else ()):
+    for group in day.groups(connection, staging.clashing(connection, day) if day.is_large else (), size=CHECK_GROUP):
         found = [
             o for name in link.source.records for o in suites.check(RECORDS[name], group.tables, window_end=latest)
         ]

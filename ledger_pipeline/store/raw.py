@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -24,12 +24,19 @@ PART_OF_DAY = "since"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One source record: `payload` are the provider's bytes (JSON), `version_at` its own time of change, `units` its source rows."""
+    """One source record: `payload` are the provider's bytes (JSON), `version_at` its own time of change, `units` its source rows.
+
+    `content_hash` is the payload's SHA-256.
+    """
 
     source_id: str
     payload: bytes
     version_at: datetime | None = None
     units: int = 1
+    content_hash: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content_hash", hashlib.sha256(self.payload).digest())
 
 
 @dataclass(slots=True)
@@ -75,7 +82,7 @@ def land(database: Database, pull: Pull, items: Sequence[Item]) -> int:
 
 def land_on(connection: Connection, pull: Pull, items: Sequence[Item]) -> int:
     """As `land`, in a transaction that is open already."""
-    unique = {(item.source_id, hashlib.sha256(item.payload).digest()): item for item in items}
+    unique = {(item.source_id, item.content_hash): item for item in items}
     keys = list(unique)
     lock(connection, "land", pull.connection, pull.stream)
     known = _known(connection, pull, keys)
@@ -132,7 +139,8 @@ def _binary(value: bytes) -> bytes:
 
 
 def _moment(value: datetime) -> bytes:
-    return _binary(struct.pack(">q", (value - _EPOCH) // timedelta(microseconds=1)))
+    since = value - _EPOCH
+    return _binary(struct.pack(">q", (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds))
 
 
 def _write_records(connection: Connection, pull: Pull, rows: list[tuple[int, tuple[str, bytes], Item]]) -> None:

@@ -311,20 +311,22 @@ class Day:
     @property
     def is_large(self) -> bool:
         """True when it takes more than one group."""
-        return len(self._spans()) > 1
+        return len(self._spans(GROUP)) > 1
 
-    def _spans(self) -> list[tuple[int, int]]:
+    def _spans(self, size: int) -> list[tuple[int, int]]:
         spans: list[tuple[int, int]] = []
         first, held = 0, 0
         for number, payloads in self.chunks:
-            if held and held + payloads > GROUP:
+            if held and held + payloads > size:
                 spans.append((first, number - 1))
                 first, held = number, 0
             held += payloads
         return [*spans, (first, self.chunks[-1][0])] if self.chunks else []
 
-    def groups(self, connection: Connection, apart: Iterable[int] = (), *, is_whole: bool = False) -> Iterator[Group]:
-        """Its payloads, at most about GROUP of them at once unless `is_whole`; those of `apart` come last, all together.
+    def groups(
+        self, connection: Connection, apart: Iterable[int] = (), *, is_whole: bool = False, size: int | None = None
+    ) -> Iterator[Group]:
+        """Its payloads, at most about `size` (GROUP) of them at once unless `is_whole`; those of `apart` come last, all together.
 
         Raises GateClosed when what is read isn't what the fingerprint is of.
         """
@@ -336,7 +338,7 @@ class Day:
             return
         last: list[Group] = []
         set_apart = pa.array(sorted(apart), pa.int64())
-        for span in self._spans():
+        for span in self._spans(size or GROUP):
             group = self._group(connection, span)
             if len(set_apart):
                 last.append(_split(group, set_apart, is_in=True))

@@ -243,6 +243,7 @@ def test_a_large_day_comes_to_the_same_in_groups(
     if is_large:
         monkeypatch.setattr(steps, "STAGING_CHUNK", 2)
         monkeypatch.setattr(staging, "GROUP", 2)
+        monkeypatch.setattr(steps, "CHECK_GROUP", 2)
     _relink(company, replace(company.runtime.link("shop"), quarantine_limit=0.9))
     groups = []
     for day, orders in ((DAY, LARGE), (NEXT, MOVED)):
