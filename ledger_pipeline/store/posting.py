@@ -645,13 +645,14 @@ def _decide_the_rest(connection: Connection, target: Target) -> None:
     connection.execute(
         """
         INSERT INTO ops.fate (raw_id, connection, stream, source_id, sync_date, fate, reason, units, version_at, run_id, decided_at)
-        SELECT DISTINCT ON (r.raw_id) r.raw_id, r.connection, r.stream, r.source_id, p.sync_date, 'superseded',
+        SELECT r.raw_id, r.connection, r.stream, r.source_id, p.sync_date, 'superseded',
                'a newer version of this record', r.units, coalesce(r.version_at, p.started_at), %(run)s, %(at)s
-          FROM (SELECT s.raw_id, p.* FROM raw.pull p JOIN raw.seen s USING (pull_id)
+          FROM (SELECT DISTINCT ON (s.raw_id) s.raw_id, p.sync_date, p.started_at
+                  FROM raw.pull p JOIN raw.seen s USING (pull_id)
                  WHERE p.connection = %(connection)s AND p.sync_date = %(day)s
-                   AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = s.raw_id) OFFSET 0) p
+                 ORDER BY s.raw_id, p.pull_id DESC OFFSET 0) p
           JOIN raw.record r USING (raw_id)
-         ORDER BY r.raw_id, p.pull_id DESC
+         WHERE NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = p.raw_id)
         """,
         arguments,
     )
@@ -663,12 +664,13 @@ def _decide_the_rest(connection: Connection, target: Target) -> None:
                     THEN 'superseded' ELSE 'ignored' END,
                'seen only by a pull that did not end; a later one saw something else', r.units, coalesce(r.version_at, a.started_at),
                %(run)s, %(at)s
-          FROM raw.attempt a JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-         WHERE a.connection = %(connection)s AND a.sync_date = %(day)s
-           AND NOT EXISTS (SELECT 1 FROM raw.pull p WHERE p.pull_id = a.pull_id)
-           AND EXISTS (SELECT 1 FROM raw.pull p WHERE (p.connection, p.sync_date, p.stream) = (a.connection, a.sync_date, a.stream)
-                                                  AND p.pull_id > a.pull_id)
-           AND NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
+          FROM (SELECT a.pull_id, a.sync_date, a.started_at FROM raw.attempt a
+                 WHERE a.connection = %(connection)s AND a.sync_date = %(day)s
+                   AND NOT EXISTS (SELECT 1 FROM raw.pull p WHERE p.pull_id = a.pull_id)
+                   AND EXISTS (SELECT 1 FROM raw.pull p WHERE (p.connection, p.sync_date, p.stream) = (a.connection, a.sync_date, a.stream)
+                                                          AND p.pull_id > a.pull_id) OFFSET 0) a
+          JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
+         WHERE NOT EXISTS (SELECT 1 FROM ops.fate f WHERE f.raw_id = r.raw_id)
            AND NOT EXISTS (SELECT 1 FROM raw.seen other JOIN raw.pull p USING (pull_id) WHERE other.raw_id = r.raw_id)
          ORDER BY r.raw_id
         """,

@@ -231,6 +231,19 @@ class _AsItIs(Loader):
         return bytes(data)
 
 
+_NEWEST = """
+    SELECT DISTINCT ON (r.stream, r.source_id) r.raw_id, r.source_id, coalesce(r.version_at, s.started_at) AS version_at
+      FROM (SELECT DISTINCT ON (s.raw_id) s.raw_id, p.pull_id, p.started_at
+              FROM raw.pull p JOIN raw.seen s USING (pull_id)
+             WHERE p.connection = %(connection)s AND p.sync_date BETWEEN %(first)s AND %(last)s
+               AND (%(streams)s::text[] IS NULL OR p.stream = ANY(%(streams)s))
+             ORDER BY s.raw_id, p.started_at DESC, p.pull_id DESC) s
+      JOIN raw.record r USING (raw_id)
+     ORDER BY r.stream, r.source_id, coalesce(r.version_at, s.started_at) DESC, s.pull_id DESC, r.raw_id DESC
+"""
+"""The newest version of each record that the pulls of the sync dates saw, and as of when; what was seen again is as new as its last pull."""
+
+
 def documents(
     connection: Connection, connection_name: str, stream: str, first: date, last: date, chunk: int = 20_000
 ) -> Iterator[list[Document]]:
@@ -242,20 +255,13 @@ def documents(
         cursor.itersize = chunk
         cursor.adapters.register_loader("json", _AsItIs)
         cursor.execute(
-            """
+            f"""
             SELECT d.raw_id, d.source_id, d.version_at, r.units, r.payload
-              FROM (SELECT *
-                      FROM (SELECT DISTINCT ON (source_id) raw_id, source_id, version_at
-                              FROM (SELECT r.raw_id, r.source_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
-                                      FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-                                     WHERE p.connection = %(connection)s AND p.stream = %(stream)s
-                                       AND p.sync_date BETWEEN %(first)s AND %(last)s) seen
-                             ORDER BY source_id, version_at DESC, pull_id DESC, raw_id DESC) newest
-                     ORDER BY raw_id) d
+              FROM (SELECT * FROM ({_NEWEST}) newest ORDER BY raw_id) d
              CROSS JOIN LATERAL (SELECT units, payload FROM raw.record WHERE raw_id = d.raw_id OFFSET 0) r
              ORDER BY d.raw_id
             """,
-            {"connection": connection_name, "stream": stream, "first": first, "last": last},
+            {"connection": connection_name, "streams": [stream], "first": first, "last": last},
         )
         while rows := cursor.fetchmany(chunk):
             yield [Document(*row) for row in rows]
@@ -264,15 +270,11 @@ def documents(
 def digest_of(connection: Connection, connection_name: str, sync_date: date) -> bytes:
     """SHA-256 over what `documents` yields for a sync date, without reading the payloads: which versions, and as of when."""
     row = connection.execute(
-        """
+        f"""
         SELECT sha256(coalesce(string_agg(int8send(raw_id) || timestamptz_send(version_at), '' ORDER BY raw_id), ''))
-          FROM (SELECT DISTINCT ON (stream, source_id) raw_id, version_at
-                  FROM (SELECT p.stream, r.source_id, r.raw_id, coalesce(r.version_at, p.started_at) AS version_at, p.pull_id
-                          FROM raw.pull p JOIN raw.seen s USING (pull_id) JOIN raw.record r USING (raw_id)
-                         WHERE p.connection = %s AND p.sync_date = %s) seen
-                 ORDER BY stream, source_id, version_at DESC, pull_id DESC, raw_id DESC) d
+          FROM ({_NEWEST}) newest
         """,
-        (connection_name, sync_date),
+        {"connection": connection_name, "streams": None, "first": sync_date, "last": sync_date},
     ).fetchone()
     return bytes(row[0]) if row else b""
 
