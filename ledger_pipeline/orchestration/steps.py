@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 LANDING_CHUNK = 5_000
 STAGING_CHUNK = 5_000
-CHECK_GROUP = 35_000
+CHECK_GROUP = 30_000
 """Payloads that are checked at once: each group costs Great Expectations a fixed time, however many rows it has; more take more memory."""
 
 

@@ -67,14 +67,12 @@ class Posted:
     reversed: int = 0
     unchanged: int = 0
     lines: int = 0
-    posted_raw_ids: set[int] = field(default_factory=set)
 
     def add(self, other: Posted) -> None:
         """Count another entity's posting in."""
         self.batch_ids += other.batch_ids
         for name in ("originals", "corrected", "reversed", "unchanged", "lines"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.posted_raw_ids |= other.posted_raw_ids
 
 
 def ensure_accounts(connection: Connection, entity: str, accounts: Iterable[Account]) -> None:
@@ -137,7 +135,6 @@ def post(connection: Connection, target: Target, entries: pa.Table, lines: pa.Ta
     live = _live(connection, target, wanted, documents)
     plan = _plan(connection, target, wanted, live, documents)
     result.unchanged = plan.unchanged
-    result.posted_raw_ids = set(entries["raw_id"].to_pylist())
     new_entries, new_lines = _build(connection, target, wanted, lines, plan)
     if not new_entries.num_rows:
         return result

@@ -367,7 +367,7 @@ class Day:
         return Group(_with_parts(tables), _joined("document", pieces.get("document", []), DOCUMENT))
 
 
-GROUP = 20_000
+GROUP = 16_000
 """Payloads that are checked and posted at once; more take more memory."""
 
 
