@@ -51,7 +51,7 @@ def read_totals_as_numbers(company: FakeCompany, monkeypatch: pytest.MonkeyPatch
     run = fix.run
 
     def with_numbers(payloads: Any, raw_ids: Any, settings: Any) -> Any:
-        return run([p.replace('"total": "700"', '"total": 700') for p in payloads], raw_ids, settings)
+        return run([p.replace(b'"total": "700"', b'"total": 700') for p in payloads], raw_ids, settings)
 
     monkeypatch.setattr(fix, "run", with_numbers)
 
@@ -158,7 +158,7 @@ def test_a_retry_says_what_todays_mapping_refuses_besides(
     night(company, DAY, order("o1", 1000), order("o2", "x"))
     plan = company.runtime.link("shop").plans["orders"]
     run = plan.run
-    monkeypatch.setattr(plan, "run", lambda p, r, s: run([one.replace("1000", '"k"') for one in p], r, s))
+    monkeypatch.setattr(plan, "run", lambda p, r, s: run([one.replace(b"1000", b'"k"') for one in p], r, s))
     (bad,) = held(company)
     done = life.retry(company.runtime, [bad.raw_id], **ANN)
     assert [h.source_id for h in held(company) if h.raw_id in done.newly_held] == ["o1"]
