@@ -304,9 +304,8 @@ class Day:
     chunks: tuple[tuple[int, int], ...]  # (number, payloads); empty where the rows have to be read
     hashes: Mapping[tuple[int, str], bytes]
     whole: Group | None = None  # what was read row by row
-    shared: tuple[int, ...] | None = (
-        None  # payloads that deliver the same record as another one; None where that isn't known
-    )
+    shared: tuple[int, ...] | None = None
+    """Payloads that deliver a record which is delivered twice; None where that isn't known."""
 
     @property
     def is_large(self) -> bool:
@@ -368,7 +367,7 @@ class Day:
 
 
 GROUP = 16_000
-"""Payloads that are checked and posted at once; more take more memory."""
+"""Payloads that are posted at once; more take more memory. A day of more is large."""
 
 
 def _joined(record: str, pieces: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

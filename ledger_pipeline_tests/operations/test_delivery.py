@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -234,15 +235,20 @@ def test_two_channels_of_one_name_are_refused() -> None:
         config({"type": "slack", "url": "x"}, {"type": "slack", "url": "y"})
 
 
-def test_a_mistake_in_a_channel_is_named_by_line_and_key(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.yaml"
-    path.write_text(
-        "entities:\n  a: {name: A, base_currency: USD, time_zone: UTC}\nconnections: {}\nalerts:\n  channels:\n"
-        "    - {type: slack, url: x, adress: y}\n    - {type: http, url: x, text: '{who}'}\n    - {type: pigeon}\n"
-    )
+def mistakes(path: Path, *channels: str) -> Sequence[str]:
+    """What is said of a file whose channels stand from line 6 on, one a line."""
+    head = "entities:\n  a: {name: A, base_currency: USD, time_zone: UTC}\nconnections: {}\nalerts:\n  channels:\n"
+    path.write_text(head + "".join(f"    - {channel}\n" for channel in channels))
     with pytest.raises(configuration.ConfigError) as error:
         configuration.load(path, ())
-    first, second, third = error.value.mistakes
+    return error.value.mistakes
+
+
+def test_a_mistake_in_a_channel_is_named_by_line_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.yaml"
+    first, second, third = mistakes(
+        path, "{type: slack, url: x, adress: y}", "{type: http, url: x, text: '{who}'}", "{type: pigeon}"
+    )
     assert first.startswith(f"{path}:6: alerts.channels.0.slack.adress: unknown key; known are ")
     assert "url" in first
     assert second.startswith(
@@ -257,13 +263,8 @@ MAIL = {"type": "email", "security": "none", "user": "books", "password": "canar
 
 def test_a_password_is_not_sent_unencrypted_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ledger.yaml"
-    path.write_text(
-        "entities:\n  a: {name: A, base_currency: USD, time_zone: UTC}\nconnections: {}\nalerts:\n  channels:\n"
-        "    - {type: email, host: mail.x.example, security: none, user: u, password: '${SMTP_PASSWORD}', sender: a@x.example, to: [b@x.example]}\n"
-    )
-    with pytest.raises(configuration.ConfigError) as error:
-        configuration.load(path, ())
-    (said,) = error.value.mistakes
+    mail = "type: email, host: mail.x.example, security: none, sender: a@x.example, to: [b@x.example]"
+    (said,) = mistakes(path, f"{{{mail}, user: u, password: '${{SMTP_PASSWORD}}'}}")
     assert said.startswith(f"{path}:6: alerts.channels.0.email.password: security: none would send it unencrypted")
     for host in ("127.0.0.1", "localhost", "::1", ""):
         config(MAIL | {"host": host})
