@@ -123,15 +123,22 @@ def _pulled(
 
 
 def _land(runtime: Runtime, stream: Stream, request: Request, pulled: raw.Pull) -> None:
-    """Read the stream and commit what comes, chunk by chunk."""
+    """Read the stream and commit what comes, chunk by chunk; a large one in two sessions at once, each for one half of its records."""
+    halves = [replace(pulled, records=0, landed=0) for _ in range(raw.HALVES)]
     waiting: list[raw.Item] = []
-    with short_turns(), Behind() as behind:
-        for page in stream.read(request):
-            waiting += [_item(stream, payload) for payload in page]
-            if len(waiting) >= LANDING_CHUNK:
-                behind.do(_commit, runtime, pulled, waiting)
-                waiting = []
-    _commit(runtime, pulled, waiting)
+    try:
+        with short_turns(), Behind() as first, Behind() as second:
+            for page in stream.read(request):
+                waiting += [_item(stream, payload) for payload in page]
+                if len(waiting) >= LANDING_CHUNK:
+                    for number, behind in enumerate((first, second)):
+                        own = [item for item in waiting if raw.half_of(item.source_id) == number]
+                        behind.do(_commit, runtime, halves[number], own)
+                    waiting = []
+        _commit(runtime, pulled, waiting)
+    finally:
+        pulled.records += sum(half.records for half in halves)
+        pulled.landed += sum(half.landed for half in halves)
 
 
 def _commit(runtime: Runtime, pulled: raw.Pull, items: list[raw.Item]) -> None:

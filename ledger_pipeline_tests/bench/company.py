@@ -24,20 +24,13 @@ CONNECTION = "shop"
 
 @dataclass
 class Till:
-    """The fake reader; the time that it takes itself is counted and taken out."""
+    """The fake reader. What it takes itself (0.3 s for 100,000) counts: the database is at work meanwhile."""
 
     count: int
     first: int = orders.FIRST
-    seconds: float = 0.0
 
     def __call__(self, request: Request) -> Iterator[Sequence[bytes]]:
-        pages = orders.payloads(self.count, self.first)
-        while True:
-            began = time.perf_counter()
-            page = next(pages, None)
-            self.seconds += time.perf_counter() - began
-            if page is None:
-                return
+        for page in orders.payloads(self.count, self.first):
             request.pages += 1
             yield page
 
@@ -84,9 +77,8 @@ def link_to(runtime: Runtime, till: Till) -> Link:
 
 def run(database: Database, folder: Path, count: int, *, first: int = orders.FIRST) -> Ran:
     """One day of `count` orders, raw to posted; raises when not every order was posted or found posted already."""
-    till = Till(count, first)
     runtime = runtime_on(database, folder)
-    link = link_to(runtime, till)
+    link = link_to(runtime, Till(count, first))
     _ = runtime.database
     gc.collect()
     ran = Ran()
@@ -94,13 +86,13 @@ def run(database: Database, folder: Path, count: int, *, first: int = orders.FIR
     def now() -> tuple[float, float]:
         return time.perf_counter(), time.process_time()
 
-    def timed(name: str, began: tuple[float, float], less: float = 0.0) -> None:
+    def timed(name: str, began: tuple[float, float]) -> None:
         wall, cpu = now()
-        ran.seconds[name], ran.cpu[name] = wall - began[0] - less, cpu - began[1] - less
+        ran.seconds[name], ran.cpu[name] = wall - began[0], cpu - began[1]
 
     began = now()
     steps.pull(runtime, link, link.source.streams[0], DAY, "bench")
-    timed("land", began, till.seconds)
+    timed("land", began)
     began = now()
     steps.stage(runtime, link, DAY, "bench")
     timed("stage", began)

@@ -45,6 +45,7 @@ class Sizes:
     webhook_seconds: int
     webhook_events: int  # from webhook to posted; none: not measured
     nights: int  # likewise
+    default_nights: int
 
 
 FULL = Sizes(
@@ -61,7 +62,8 @@ FULL = Sizes(
     company_orders=(40, 400),
     webhook_seconds=30,
     webhook_events=40,
-    nights=3,
+    nights=5,
+    default_nights=1,
 )
 QUICK = Sizes(
     runs=3,
@@ -78,6 +80,7 @@ QUICK = Sizes(
     webhook_seconds=2,
     webhook_events=0,
     nights=0,
+    default_nights=0,
 )
 
 
@@ -195,7 +198,7 @@ def connections_at_night(machine: Machine, sizes: Sizes) -> list[Row]:
     """Row 6; the other executor takes minutes, so the quick run leaves it out."""
     if not sizes.nights:
         return [unmeasured("6", "a night of 12 connections through Dagster", "<= 0.50 x", "in the full run only")]
-    return night.rows(machine, sizes.nights)
+    return night.rows(machine, sizes.nights, sizes.default_nights)
 
 
 def loaded(machine: Machine, sizes: Sizes) -> list[Row]:

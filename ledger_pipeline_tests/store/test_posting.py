@@ -417,6 +417,28 @@ def test_the_chain_covers_header_content_and_what_came_before() -> None:
     assert posting.chain_hash(bytes(32), b"c" * 32, (2, *header[1:])) != made
 
 
+# a pull of many -------------------------------------------------------------------------------------------
+
+
+def test_a_pull_in_many_chunks_lands_each_record_once_and_its_versions_in_order(
+    company: FakeCompany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks are landed by two sessions at once. Versions that state the same time of change: the last one listed counts."""
+    monkeypatch.setattr(steps, "LANDING_CHUNK", 3)
+    numbers = range(20)
+    shuffled = [order(f"o{n}", 1000 + n) for n in numbers] + [order(f"o{n}", 500 + n) for n in reversed(numbers)]
+    company.shelf.put("orders", *shuffled, page_size=4)
+    link = company.runtime.link("shop")
+    pulled = steps.pull(company.runtime, link, link.source.stream("orders"), DAY, "test")
+    assert (pulled.records, pulled.landed) == (40, 40)
+    assert company.rows("SELECT records, landed FROM raw.pull WHERE stream = 'orders'") == [(40, 40)]
+    steps.stage(company.runtime, link, DAY, "test")
+    steps.check(company.runtime, link, DAY, "test")
+    company.post()
+    assert company.balances()["sales"] == -sum(500 + n for n in numbers)
+    assert verify(company.database).findings == []
+
+
 # pulls that did not end -------------------------------------------------------------------------------------
 
 

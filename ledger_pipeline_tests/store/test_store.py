@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +20,7 @@ from psycopg import sql
 
 from ledger_pipeline.model.records import RECORDS, SQL
 from ledger_pipeline.store import frames, gate, posting, raw, schema, staging
-from ledger_pipeline.store.database import Database, without_password
+from ledger_pipeline.store.database import Connection, Database, without_password
 from ledger_pipeline.store.gate import Gate, GateClosed
 from ledger_pipeline_tests.fakes import row, table
 
@@ -296,6 +297,34 @@ def test_the_same_content_lands_once(database: Database) -> None:
             "SELECT count(*), count(*) FILTER (WHERE sync_date = %s) FROM raw.record", (DAY,)
         ).fetchone() == (3, 2)
     assert documents(database, DAY + timedelta(days=1)) == [("a", '{"n": 1}'), ("b", '{"n": 2}')]
+
+
+def test_what_a_pull_lands_again_counts_once(database: Database) -> None:
+    """A listing that is read once more brings its first records again, in another chunk."""
+    pull = land(database, ("a", "1"), ("b", "1"), ends=False)
+    raw.land(database, pull, [raw.Item("b", b"1"), raw.Item("b", b"2"), raw.Item("c", b"1")])
+    assert (pull.records, pull.landed) == (4, 4)
+    raw.finish(database, pull, AT)
+    assert documents(database) == [("a", "1"), ("b", "2"), ("c", "1")]
+
+
+def test_both_halves_of_a_stream_are_landed_at_once_and_each_by_one_alone(database: Database) -> None:
+    ids = [f"o{n}" for n in range(20)]
+    halves = [[raw.Item(one, b"1") for one in ids if raw.half_of(one) == half] for half in range(raw.HALVES)]
+    assert all(halves)
+    pull = raw.Pull("shop", "orders", DAY, "r", AT)
+    raw.begin(database, pull)
+    with database.connect() as connection:
+        raw.land_on(connection, pull, halves[0])
+        assert raw.land(database, pull, halves[1]) == len(halves[1])  # waits for nobody
+        with pytest.raises(psycopg.errors.LockNotAvailable), database.connect() as other:
+            _land_at_once(other, pull, halves[0][:1])
+    assert (pull.records, pull.landed) == (len(ids), len(ids))
+
+
+def _land_at_once(connection: Connection, pull: raw.Pull, items: list[raw.Item]) -> None:
+    connection.execute("SET LOCAL lock_timeout = '50ms'")
+    raw.land_on(connection, pull, items)
 
 
 def test_payloads_stay_exactly_as_they_were_sent(database: Database) -> None:

@@ -29,6 +29,8 @@ PATH = f"/admin/api/{VERSION}/graphql.json"
 BULK_MOST = 20_000
 """Orders of one bulk operation: a larger window is halved, because a file is held in memory as a whole."""
 BULK_SECONDS = 3600.0
+HELD = 1000
+"""Listed orders that are completed and handed on together: what some of them lack is asked for in few requests."""
 _NARROWEST = 1.0  # seconds; a window is not halved further
 
 Raw = msgspec.Raw
@@ -83,9 +85,9 @@ _END = msgspec.json.encode({"hasNextPage": False, "endCursor": None})
 class Orders:
     """Reads the `orders` stream.
 
-    Shopify's own count is asked first, and pages are held back until the listing has been checked against it. One that
-    differs is read once more, because an order that changes meanwhile leaves the window; then a listing that falls
-    short is a PageFault, and one that has more than was counted is noted.
+    Shopify's own count is asked first, and the listing checked against it at its end. One that differs is read once more,
+    because an order that changes meanwhile leaves the window; then a listing that falls short is a PageFault, and one that
+    has more than was counted is noted. What was handed on by then comes again, and lands once.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -98,7 +100,7 @@ class Orders:
         count = _count(client, request.start, request.end)
         request.expected = count
         if count is None or count < request.options.bulk_from:
-            yield self._paged(client, request)
+            yield from self._paged(client, request)
             return
         request.notes["bulk_operations"] = 0
         for start, end, part in _parts(client, request.start, request.end, count, self.bulk_most):
@@ -106,20 +108,28 @@ class Orders:
 
     # by pages
 
-    def _paged(self, client: Client, request: Request) -> list[bytes]:
+    def _paged(self, client: Client, request: Request) -> Iterator[list[bytes]]:
+        ids: set[str] = set()
         for attempt in (1, 2):
             if attempt == 2:
                 request.expected = _count(client, request.start, request.end)
                 request.notes["read_again"] = 1
             listing = self._listing(client, request)
-            found = [bytes(item) for page in listing for item in page.items]
+            found, held = 0, list[bytes]()
+            for page in listing:
+                held += [bytes(item) for item in page.items]
+                if len(held) >= HELD:
+                    yield _completed(client, request, held, ids)
+                    found, held = found + len(held), []
+            found += len(held)
             note(request, listing)
-            if request.expected in (None, len(found)):
-                return _completed(client, request, found)
-        if request.expected is not None and len(found) < request.expected:
+            if request.expected in (None, found):
+                break
+        if request.expected is not None and found < request.expected:
             listing.expect(request.expected)
-        request.notes["listed_more_than_counted"] = len(found) - (request.expected or 0)
-        return _completed(client, request, found)
+        yield _completed(client, request, held, ids)
+        if request.expected is not None and len(ids) > request.expected:
+            request.notes["listed_more_than_counted"] = len(ids) - request.expected
 
     def _listing(self, client: Client, request: Request) -> Listing:
         variables = {"query": search(request.start, request.end)}
@@ -139,7 +149,7 @@ class Orders:
             raise _fault(request, "early_end", message)
         if len(orders) < count:
             raise _fault(request, "early_end", f"the bulk operation brought {len(orders)} of {count} orders")
-        return _completed(client, request, orders)
+        return _completed(client, request, orders, set())
 
     def _operation(self, client: Client, request: Request, query: str) -> dict[str, Any]:
         """Runs it to its end; waits for another one that is under way. Raises where it fails or takes too long."""
@@ -216,10 +226,11 @@ def _parts(
 # completing ---------------------------------------------------------------------------------------
 
 
-def _completed(client: Client, request: Request, orders: Sequence[bytes]) -> list[bytes]:
-    """The same orders in the same places: those with refunds read again as a whole, and every list to its end."""
+def _completed(client: Client, request: Request, orders: Sequence[bytes], ids: set[str]) -> list[bytes]:
+    """The same orders in the same places: those with refunds read again as a whole, and every list to its end. Adds their ids to `ids`."""
     out = list(orders)
     peeks = [_order.decode(order) for order in orders]
+    ids.update(peek.id for peek in peeks)
     wanting = [n for n, peek in enumerate(peeks) if peek.refunds]
     size = queries.WHOLE_PER_REQUEST
     for at in range(0, len(wanting), size):

@@ -18,7 +18,7 @@ from ledger_pipeline.connect.errors import AuthError, PageFault, RateLimited, Re
 from ledger_pipeline.sandbox.graphql import CostModel, check_sizes
 from ledger_pipeline.sandbox.server import running
 from ledger_pipeline.sandbox.wire import Clock, Site
-from ledger_pipeline.sources.shopify import queries
+from ledger_pipeline.sources.shopify import queries, reader
 from ledger_pipeline.sources.shopify.reader import PATH, Orders, reassembled, spliced
 from ledger_pipeline.sources.shopify.sandbox import engine
 from ledger_pipeline.sources.shopify.spec import SOURCE, ShopifyOptions
@@ -183,6 +183,19 @@ def test_a_listing_that_ends_early_is_read_again(shops: Shops) -> None:
     pulled = shops.pull("shopify_us", "orders", WEEK[0])
     assert len(pulled.payloads) == pulled.request.expected
     assert pulled.request.notes["read_again"] == 1
+
+
+def test_what_was_handed_on_before_the_second_reading_comes_again(
+    shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a day of thousands, whose orders aren't held back until the listing has ended."""
+    monkeypatch.setattr(reader, "HELD", 5)
+    honest = shops.pull("shopify_us", "orders", WEEK[0])
+    shops.strike("early_end", "query Orders", times=1)
+    pulled = shops.pull("shopify_us", "orders", WEEK[0])
+    assert pulled.request.notes["read_again"] == 1
+    assert "listed_more_than_counted" not in pulled.request.notes
+    assert _ids(pulled.payloads) == _ids(honest.payloads)[:10] + _ids(honest.payloads)
 
 
 def test_a_listing_that_ends_early_twice_is_a_page_fault(shops: Shops) -> None:
