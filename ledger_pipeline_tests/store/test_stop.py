@@ -22,7 +22,8 @@ import psycopg
 import pytest
 
 from ledger_pipeline.checks import suites
-from ledger_pipeline.store import embedded
+from ledger_pipeline.orchestration import steps
+from ledger_pipeline.store import embedded, staging
 from ledger_pipeline.store.database import Database
 from ledger_pipeline.store.proof import verify
 from ledger_pipeline_tests.fakes import FakeCompany, order
@@ -137,7 +138,8 @@ def test_an_immediate_stop_loses_nothing_acknowledged_and_leaves_nothing_by_half
     chance = random.Random(20261123)
     acknowledged: set[str] = set()
     day = FIRST
-    for _ in range(STOPS):
+    for stop in range(STOPS):
+        in_parts(monkeypatch, 7 if stop % 2 else 10_000)
         poster = Poster(company, day)
         poster.start()
         time.sleep(chance.uniform(0.02, 0.6))
@@ -154,6 +156,12 @@ def test_an_immediate_stop_loses_nothing_acknowledged_and_leaves_nothing_by_half
     edited = [f"{FIRST + timedelta(days=n)}-0" for n in range((day - FIRST).days)]
     assert sorted(i for (i,) in company.rows("SELECT source_id FROM ledger.entry WHERE kind = 'replacement'")) == edited
     assert verify(company.database).findings == []
+
+
+def in_parts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """How many payloads are landed, staged and posted at once; a day of more is landed by two sessions, and read by another than writes it."""
+    for place, name in ((steps, "LANDING_CHUNK"), (steps, "STAGING_CHUNK"), (staging, "GROUP")):
+        monkeypatch.setattr(place, name, size)
 
 
 def whole(company: FakeCompany, acknowledged: set[str]) -> None:
