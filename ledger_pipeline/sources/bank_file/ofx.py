@@ -12,9 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from ofxtools.header import OFXHeaderError
-from ofxtools.Parser import OFXTree
-
 from ledger_pipeline.sources.bank_file.statement import Balance, Line, Statement, Unreadable, date_of, decimal_of
 
 _STATEMENTS = ("STMTRS", "CCSTMTRS")
@@ -40,6 +37,10 @@ def read(content: bytes) -> Iterator[Statement]:
 
 
 def _tree(content: bytes) -> Any:
+    # Here because it is a seventh of the time in which Dagster loads the definitions.
+    from ofxtools.header import OFXHeaderError
+    from ofxtools.Parser import OFXTree
+
     tree = OFXTree()
     try:
         return tree.parse(io.BytesIO(content.lstrip()))
