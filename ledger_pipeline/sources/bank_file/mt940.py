@@ -10,9 +10,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import mt940 as library
-from mt940.models import Transactions
-
 from ledger_pipeline.sources.bank_file.statement import Balance, Line, Statement, Unreadable
 
 _START = re.compile(r"(?m)^(?=:20:)")
@@ -49,6 +46,9 @@ def read(content: bytes) -> Iterator[Statement]:
 
 
 def _fill(statement: Statement, block: str) -> None:
+    import mt940 as library  # here, since it compiles its expressions when it is imported
+    from mt940.models import Transactions
+
     places = [statement.place + block.count("\n", 0, match.start()) for match in _BOOKING.finditer(block)]
     parsed = Transactions(options=library.Options.all())
     try:
