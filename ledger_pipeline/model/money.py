@@ -149,7 +149,8 @@ def _cast(texts: pa.StringArray, digits: int) -> Int64s | None:
         decimals.offset : decimals.offset + len(texts)
     ]
     low, high = words[:, 0], words[:, 1]
-    return low.copy() if bool(np.all(high == (low >> 63))) else None
+    can_be_negated = low != ~_INT64_MAX  # -2**63 has no positive counterpart
+    return low.copy() if bool(np.all((high == (low >> 63)) & can_be_negated)) else None
 
 
 def convert_minor(amount_minor: int, currency: str, base: str, rate: Decimal) -> int:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger_pipeline.model.money import (
@@ -137,6 +137,8 @@ def test_a_digit_behind_forty_zeros_is_not_lost_in_a_column() -> None:
         max_size=12,
     )
 )
+@example([("-92233720368547758.08", "USD")])  # -2**63: its negative is no 64-bit integer
+@example([("-92233720368547758.08", "USD"), ("92233720368547758.07", "USD"), ("-92233720368547758.07", "USD")])
 def test_a_column_is_converted_like_its_elements(rows: list[tuple[str | None, str | None]]) -> None:
     values, is_valid, errors = column_to_minor([a for a, _ in rows], [c for _, c in rows])
     for position, (amount, currency) in enumerate(rows):
