@@ -21,6 +21,8 @@ from ledger_pipeline_tests.pipeline.books import WEEK, balances, count
 KILLS = 30
 DAYS = WEEK[:2]
 CONNECTIONS = ("stripe_us", "plaid_us", "stall_uk")
+SAID = "said.txt"
+"""What the command that ran last has printed, in its folder."""
 PRELOAD = [
     "ledger_pipeline.cli_support",
     "ledger_pipeline.orchestration.nights",
@@ -34,7 +36,7 @@ def sync(config: str, folder: str) -> None:
     """The command itself, in a fresh process group; only the interpreter's start is saved."""
     os.setsid()
     os.chdir(folder)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stderr = open(SAID, "w", buffering=1)  # noqa: SIM115
     sys.argv = [
         "ledger-pipeline",
         "sync",
@@ -85,12 +87,12 @@ def test_thirty_kills_at_random_points_end_in_the_same_books(
             process.join()
             kills += 1
         else:
-            assert process.exitcode == 0
+            assert process.exitcode == 0, (tmp_path / SAID).read_text()
             longest = max(0.5, 0.9 * (time.monotonic() - began))
     last = context.Process(target=sync, args=arguments)
     last.start()
     last.join(120)
-    assert last.exitcode == 0
+    assert last.exitcode == 0, (tmp_path / SAID).read_text()
     assert balances(killed) == balances(undisturbed) != {}
     assert count(killed, "SELECT count(*) FROM ledger.entry") == count(undisturbed, "SELECT count(*) FROM ledger.entry")
     assert count(killed, "SELECT count(*) FROM ops.fate") == count(undisturbed, "SELECT count(*) FROM ops.fate")
