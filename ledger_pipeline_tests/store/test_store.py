@@ -318,7 +318,9 @@ def test_both_halves_of_a_stream_are_landed_at_once_and_each_by_one_alone(databa
         raw.land_on(connection, pull, halves[0])
         assert raw.land(database, pull, halves[1]) == len(halves[1])  # waits for nobody
         with pytest.raises(psycopg.errors.LockNotAvailable), database.connect() as other:
-            _land_at_once(other, pull, halves[0][:1])
+            _land_at_once(
+                other, pull, [raw.Item(halves[0][0].source_id, b"2")]
+            )  # no equal content, so only the half is locked
     assert (pull.records, pull.landed) == (len(ids), len(ids))
 
 
