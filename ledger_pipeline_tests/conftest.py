@@ -40,6 +40,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes many minutes: --nightly or LEDGER_NIGHTLY=1"))
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Ask for an id where a parameter is a binary file: what it was made of (a time, say) would differ between xdist's workers."""
+    if isinstance(val, bytes) and b"\0" in val:
+        raise pytest.UsageError(f"the parameter {argname} is a binary file: give it an id, pytest.param(..., id=...)")
+    return None
+
+
 @contextmanager
 def _folder() -> Iterator[str]:
     """A temporary folder; hundreds of databases in it are removed several times faster by `rm` than by Python."""

@@ -64,7 +64,7 @@ def after(last: date) -> date:
 def ecb(*rows: str, head: str = "Date,USD,JPY,GBP,XYZ,") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("eurofxref-hist.csv", "\n".join([head, *rows]) + "\n")
+        archive.writestr(zipfile.ZipInfo("eurofxref-hist.csv"), "\n".join([head, *rows]) + "\n")
     return buffer.getvalue()
 
 
@@ -110,12 +110,12 @@ def test_without_its_rate_a_record_waits_by_name(tmp_path: Path, database: Datab
 @pytest.mark.parametrize(
     "body",
     [
-        b"<html>maintenance</html>",
-        b"PK\x03\x04 broken",
-        ecb("2027-01-04,-1,1,1,1,"),
-        ecb("2027-01-04,NaN,1,1,1,"),
-        ecb("someday,1,1,1,1,"),
-        ecb(head="Day,USD"),
+        pytest.param(b"<html>maintenance</html>", id="a page"),
+        pytest.param(b"PK\x03\x04 broken", id="a broken archive"),
+        pytest.param(ecb("2027-01-04,-1,1,1,1,"), id="a rate below zero"),
+        pytest.param(ecb("2027-01-04,NaN,1,1,1,"), id="a rate that is no number"),
+        pytest.param(ecb("someday,1,1,1,1,"), id="a day that is no date"),
+        pytest.param(ecb(head="Day,USD"), id="another first column"),
     ],
 )
 def test_what_is_no_rate_file_is_refused(serve: Callable[..., Any], body: bytes) -> None:
