@@ -65,9 +65,9 @@ def _runtime_folder() -> str:
 
 def _initialise(folder: Path) -> None:
     """Make the data folder beside its place and move it there when it is whole: half of one, left by a killed process, could never start."""
+    _forget_unfinished(folder)
     if (folder / "PG_VERSION").exists():
         return
-    _forget_unfinished(folder)
     making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-{os.getpid()}-", dir=folder.parent)).resolve()
     try:
         _wheel().get_server(making, start=False).ensure_pgdata_inited()
