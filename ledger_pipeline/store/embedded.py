@@ -20,6 +20,11 @@ _servers: dict[Path, Any] = {}
 START_SECONDS = 300
 """How long a server may take to start: after a crash it repeats what its log has, minutes of it after a large day."""
 
+_SETTINGS = """
+# Written by ledger_pipeline when it made this folder.
+max_wal_size = 4GB  # PostgreSQL's 1GB makes it write each page again and again during a large load: docs/performance.md
+"""
+
 
 def start(folder: Path, *, keep_running: bool = False) -> str:
     """Start or join the server whose data live in `folder`; returns its URL without a driver, database `postgres`.
@@ -71,6 +76,8 @@ def _initialise(folder: Path) -> None:
     making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-{os.getpid()}-", dir=folder.parent)).resolve()
     try:
         _wheel().get_server(making, start=False).ensure_pgdata_inited()
+        with (making / "postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS)
         making.rename(folder)  # replaces an empty folder, nothing else
     except OSError:
         if not (folder / "PG_VERSION").exists():  # else another process was faster
@@ -97,7 +104,7 @@ def _joined(folder: Path, cleanup_mode: str | None) -> Any:
         while (state := _state(folder)) not in ("", "ready"):
             if time.monotonic() > until:
                 raise TimeoutError(f"PostgreSQL in {folder} is still {state} after {START_SECONDS} s: see {folder}/log")
-            time.sleep(0.1)
+            time.sleep(1 / 10)
         try:
             return wheel.get_server(folder, cleanup_mode=cleanup_mode)
         except subprocess.TimeoutExpired:
