@@ -6,6 +6,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
 from operator import attrgetter
@@ -93,9 +94,10 @@ def run_sync(
         runtime.link(name)
     _ = runtime.database
     failed = []
-    for ran in run_nights(path, names, days, workers, quiet=as_json):
-        if not ran.is_success:
-            failed.append(ran)
+    with told_when_interrupted():
+        for ran in run_nights(path, names, days, workers, quiet=as_json):
+            if not ran.is_success:
+                failed.append(ran)
     rows = summary(runtime, days[0], days[-1])
     if as_json:
         typer.echo(json.dumps({"runs_failed": [vars(r) for r in failed], "connections": rows}, indent=2, default=str))
@@ -104,6 +106,16 @@ def run_sync(
         for ran in failed:
             console.print(f"[red]failed[/red] {ran.connection or 'books'} {ran.sync_date}: {ran.error}")
     return 1 if failed else 0
+
+
+@contextmanager
+def told_when_interrupted() -> Iterator[None]:
+    """Around what Ctrl-C may break off."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted: what is posted stays, and the same command goes on from there")
+        raise
 
 
 def run_nights(

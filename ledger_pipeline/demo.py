@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 import requests
 import typer
 
-from ledger_pipeline.cli_support import balance_rows, console, print_balances, print_summary, run_nights, summary
+from ledger_pipeline.cli_support import (
+    balance_rows,
+    console,
+    print_balances,
+    print_summary,
+    run_nights,
+    summary,
+    told_when_interrupted,
+)
 from ledger_pipeline.config import ConfigError
 from ledger_pipeline.sandbox.company import company_from
 from ledger_pipeline.sandbox.files import write_files
@@ -54,11 +62,12 @@ def run(days: int, start: date, seed: int, orders_per_day: int, workers: int, as
         from ledger_pipeline.orchestration import jobs
 
         names = jobs.enabled(runtime.config)
-        failed = [
-            ran
-            for ran in run_nights(CONFIG, names, nights, workers, quiet=as_json, before=set_clock)
-            if not ran.is_success
-        ]
+        with told_when_interrupted():
+            failed = [
+                ran
+                for ran in run_nights(CONFIG, names, nights, workers, quiet=as_json, before=set_clock)
+                if not ran.is_success
+            ]
         truth = requests.get(f"{url}/_truth", params={"through": nights[-1].isoformat()}, timeout=120).json()
     rows = summary(runtime, nights[0], nights[-1])
     differences = compare(runtime, truth)

@@ -25,6 +25,7 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Bring in the days of a range that aren't in the books yet: one run per connection and quarter. Again, it goes on where it stopped."""
+    from ledger_pipeline.cli_support import told_when_interrupted
     from ledger_pipeline.orchestration import calendar, jobs
     from ledger_pipeline.orchestration.nights import Workers
 
@@ -46,7 +47,7 @@ def backfill(
     failed = False
     results = []
     if ranges:
-        with Workers(config, min(workers, len(names))) as pool:
+        with told_when_interrupted(), Workers(config, min(workers, len(names))) as pool:
             for ran in (*pool.backfill(ranges), *pool.night([], end)):
                 failed |= not ran.is_success
                 results.append(

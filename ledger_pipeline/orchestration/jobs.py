@@ -15,10 +15,13 @@ from ledger_pipeline.orchestration.assets import ledger_key
 AssetJob = Any  # what define_asset_job returns has no public name
 NIGHT = "ledger/night"
 CONNECTION = "ledger/connection"
+COMMAND = "ledger/command"
+"""Run tag: host, process id and start of the command that the run belongs to, where it isn't Dagster's daemon that started it."""
 BOOKS = ("trial_balance", "fates", "open_items", "bank_statements")
 MOST_LOST = 3
 """Runs of a night's books whose process died, before nobody asks for another one."""
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 
 def enabled(config: LedgerConfig) -> list[str]:

@@ -1,15 +1,21 @@
 """Nights from the command line: the same runs that the schedule asks for, executed in this process on Dagster's own instance."""
 
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.util
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import dagster as dg
@@ -69,9 +75,12 @@ def keep_connections(made: dg.DagsterInstance) -> None:
 class Nights:
     """The jobs of a configuration, resolved once, run as often as needed."""
 
-    def __init__(self, runtime: Runtime, config_path: Path | None, on: dg.DagsterInstance) -> None:
+    def __init__(
+        self, runtime: Runtime, config_path: Path | None, on: dg.DagsterInstance, tags: dict[str, str] | None = None
+    ) -> None:
         self.runtime = runtime
         self.instance = on
+        self._tags = tags or {}
         repository = build_defs(config_path).get_repository_def()
         self._nightly, self._books = repository.get_job("nightly"), repository.get_job("books")
 
@@ -101,7 +110,7 @@ class Nights:
         result = job.execute_in_process(
             instance=self.instance,
             partition_key=None if first else day.isoformat(),
-            tags=tags,
+            tags={**self._tags, **tags},
             raise_on_error=False,
             run_config=QUIET,
             **more,
@@ -142,13 +151,25 @@ class Nights:
 _worker: Nights | None = None
 
 
-def _begin(config_path: Path | None) -> None:
-    """A worker process opens its own instance; everything was imported before the fork."""
+def _begin(config_path: Path | None, command: str) -> None:
+    """A worker process opens its own instance; everything was imported before the fork.
+
+    Ctrl-C at the terminal is the command's matter, which ends its workers; a worker ends by itself when the command is gone.
+    """
     global _worker
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_the_command, name="end with the command", daemon=True).start()
     runtime = Runtime.from_file(config_path)
     opened = instance(runtime)
-    _worker = Nights(runtime, config_path, opened.__enter__())
+    _worker = Nights(runtime, config_path, opened.__enter__(), {jobs.COMMAND: command})
     multiprocessing.util.Finalize(None, opened.__exit__, args=(None, None, None), exitpriority=10)
+
+
+def _end_with_the_command() -> None:
+    command = multiprocessing.parent_process()
+    assert command is not None  # noqa: S101 - this is a worker
+    multiprocessing.connection.wait([command.sentinel])
+    os._exit(1)
 
 
 def _connection(name: str, day: date) -> Ran:
@@ -167,23 +188,47 @@ def _range(name: str, first: date, last: date) -> Ran:
 
 
 class Workers:
-    """A few processes that run connections side by side; the books of a night follow when all of its runs have ended."""
+    """A few processes that run connections side by side; the books of a night follow when all of its runs have ended.
+
+    Leaving by an exception (Ctrl-C, too) ends them at once: what they have committed stays, and their runs are canceled.
+    """
 
     def __init__(self, config_path: Path | None, count: int) -> None:
+        self._config_path = config_path
+        self._command = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         build_defs(config_path)  # imports everything once, for all
         suites.warm_up()
         with instance(Runtime.from_file(config_path)):
             pass  # Dagster's tables are made once, before the workers look for them
         method = "fork" if sys.platform == "linux" else "spawn"
         self._pool = ProcessPoolExecutor(
-            count, multiprocessing.get_context(method), initializer=_begin, initargs=(config_path,)
+            count,
+            multiprocessing.get_context(method),
+            initializer=_begin,
+            initargs=(config_path, self._command),
         )
 
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        workers = list((self._pool._processes or {}).values())  # from Python 3.14 on there is kill_workers()
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.join()
+            is_interrupted = kind in (KeyboardInterrupt, GeneratorExit)
+            self._cancel("interrupted" if is_interrupted else f"the command ended by {kind.__name__}")
+
+    def _cancel(self, why: str) -> None:
+        unfinished = dg.RunsFilter(statuses=jobs.UNFINISHED, tags={jobs.COMMAND: self._command})
+        with instance(Runtime.from_file(self._config_path)) as made:
+            for run in made.get_runs(unfinished):
+                made.report_run_canceled(run, why)
 
     def backfill(self, ranges: Sequence[tuple[str, date, date]]) -> Iterator[Ran]:
         """One run per (connection, first, last), as they end; a connection's ranges one after the other."""
