@@ -110,10 +110,10 @@ def run_sync(
 
 @contextmanager
 def told_when_interrupted() -> Iterator[None]:
-    """Around what Ctrl-C may break off."""
+    """Around what Ctrl-C or SIGTERM may break off."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         Console(stderr=True).print("interrupted: what is posted stays, and the same command goes on from there")
         raise
 

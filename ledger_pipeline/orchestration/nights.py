@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import dagster as dg
@@ -157,6 +157,7 @@ def _begin(config_path: Path | None, command: str) -> None:
     Ctrl-C at the terminal is the command's matter, which ends its workers; a worker ends by itself when the command is gone.
     """
     global _worker
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_the_command, name="end with the command", daemon=True).start()
     runtime = Runtime.from_file(config_path)
@@ -187,10 +188,14 @@ def _range(name: str, first: date, last: date) -> Ran:
     return _worker.range(name, first, last)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 class Workers:
     """A few processes that run connections side by side; the books of a night follow when all of its runs have ended.
 
-    Leaving by an exception (Ctrl-C, too) ends them at once: what they have committed stays, and their runs are canceled.
+    Leaving by an exception (so do Ctrl-C and SIGTERM) ends them at once: what they have committed stays, and their runs are canceled.
     """
 
     def __init__(self, config_path: Path | None, count: int) -> None:
@@ -209,11 +214,13 @@ class Workers:
         )
 
     def __enter__(self) -> "Workers":
+        self._on_sigterm = signal.signal(signal.SIGTERM, _leave)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         workers = list((self._pool._processes or {}).values())  # from Python 3.14 on there is kill_workers()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
         if kind is not None:
@@ -221,7 +228,7 @@ class Workers:
                 worker.kill()
             for worker in workers:
                 worker.join()
-            is_interrupted = kind in (KeyboardInterrupt, GeneratorExit)
+            is_interrupted = kind in (KeyboardInterrupt, GeneratorExit, SystemExit)
             self._cancel("interrupted" if is_interrupted else f"the command ended by {kind.__name__}")
 
     def _cancel(self, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command and its workers at once, and says so of their runs; workers don't outlive a command that was killed."""
+"""Ctrl-C and SIGTERM end a command and its workers at once, and its runs are canceled; workers don't outlive a command that was killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -60,14 +60,27 @@ def runs_of(office: Office, process: subprocess.Popen[str]) -> list[dg.DagsterRu
     return [run for run in runs if f":{process.pid}:" in run.tags.get(jobs.COMMAND, "")]
 
 
-@pytest.mark.parametrize("command", ["sync", "backfill"])
-def test_ctrl_c_ends_it_and_cancels_its_runs(office: Office, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "stop", "code"),
+    [
+        ("sync", lambda process: os.killpg(process.pid, signal.SIGINT), 130),  # what a terminal does at Ctrl-C
+        ("backfill", lambda process: process.terminate(), 143),  # what a service manager does
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_command_that_is_stopped_ends_its_workers_and_cancels_its_runs(
+    office: Office,
+    command: str,
+    stop: Callable[[subprocess.Popen[str]], None],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(office.folder)
     with at_work(office, command) as process:
         workers = psutil.Process(process.pid).children()
-        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        stop(process)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "interrupted: what is posted stays, and the same command goes on from there" in said.replace("\n", " ")
     assert "Traceback" not in said
     assert psutil.wait_procs(workers, timeout=10)[1] == []
