@@ -70,11 +70,11 @@ def server() -> Iterator[Database]:
         with psycopg.connect(
             url, autocommit=True
         ) as connection:  # these data may die with the machine; tests kill processes only
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute(
-                "ALTER SYSTEM SET autovacuum_naptime = '1h'"
-            )  # it would look into each of 1,000 databases
+            settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            settings |= {"max_wal_size": "512MB"}  # the log's files are used again, not made anew
+            settings |= {"autovacuum_naptime": "1h"}  # it would look into each of 1,000 databases
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")  # type: ignore[call-overload]
             connection.execute("SELECT pg_reload_conf()")
         yield Database(url)
         postmaster = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
