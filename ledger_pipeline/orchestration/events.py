@@ -8,8 +8,8 @@ import dagster as dg
 from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import engines
 from ledger_pipeline.orchestration.changed import WARM
+from ledger_pipeline.orchestration.jobs import UNFINISHED
 from ledger_pipeline.orchestration.resources import Ledger
-from ledger_pipeline.orchestration.webhooks import UNDER_WAY
 from ledger_pipeline.store import events
 
 JOB = "deliver_events"
@@ -56,7 +56,7 @@ def sensors(config: LedgerConfig, made: list[dg.JobDefinition]) -> list[dg.Senso
         runtime = ledger.runtime
         with runtime.database.connect("reader") as connection:
             is_due = events.is_any_due(connection, list(runtime.config.events), runtime.clock())
-        filters: dict[str, Any] = {"job_name": JOB, "statuses": UNDER_WAY}
+        filters: dict[str, Any] = {"job_name": JOB, "statuses": UNFINISHED}
         if is_due and not context.instance.get_runs(dg.RunsFilter(**filters), limit=1):
             yield dg.RunRequest(tags={WARM: JOB})
         else:

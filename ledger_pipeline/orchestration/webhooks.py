@@ -18,7 +18,7 @@ from ledger_pipeline.config import LedgerConfig
 from ledger_pipeline.orchestration import engines
 from ledger_pipeline.orchestration.assets import ledger_key, raw_key, staging_key
 from ledger_pipeline.orchestration.changed import SINCE, THROUGH, WARM, WEBHOOK
-from ledger_pipeline.orchestration.jobs import AssetJob, receiving
+from ledger_pipeline.orchestration.jobs import UNFINISHED, AssetJob, receiving
 from ledger_pipeline.orchestration.resources import Ledger
 from ledger_pipeline.orchestration.runtime import Runtime
 from ledger_pipeline.store import webhooks
@@ -34,13 +34,6 @@ WATCH_SECONDS = 4.0
 """How long a tick waits for something to ask for. The daemon evaluates sensors every five seconds: without this an event waits for that."""
 LOOK_SECONDS = 0.2
 BACK_OFF = timedelta(seconds=30)
-UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def jobs(config: LedgerConfig) -> list[AssetJob]:
@@ -122,7 +115,7 @@ def _requests(runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, A
 
 def _under_way(instance: dg.DagsterInstance) -> set[str]:
     """Connections with such a run under way: what waits now is asked for when it has ended."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY), limit=1000)
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1000)
     return {run.tags[WEBHOOK] for run in runs if WEBHOOK in run.tags}
 
 
